@@ -1,0 +1,221 @@
+"""The macros of tcx: one place for libraries, tests, benchmarks, fuzzers.
+
+    tcx_cc_library    a module of the library
+    tcx_cc_test       a googletest, and its variants: sanitizers, page sizes
+    tcx_cc_benchmark  a google-benchmark program, optimized, and a smoke test
+    tcx_fuzz_test     a libFuzzer target that "bazel test" runs for a while
+    tcx_release       the product (optimized, no assertions) as data of a test
+"""
+
+load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
+load("@rules_cc//cc:cc_library.bzl", "cc_library")
+load("@rules_cc//cc:cc_test.bzl", "cc_test")
+load(":copts.bzl", "PAGE_DEFINES", "library_copts", "test_copts")
+load(":settings.bzl", "variant_binary", "variant_test")
+
+_GTEST_MAIN = str(Label("//bazel:gtest_main"))
+_BENCHMARK_MAIN = str(Label("//bazel:benchmark_main"))
+_SANITIZER_OPTIONS = str(Label("//testing:sanitizer_options"))
+
+def tcx_cc_library(
+        name,
+        srcs = [],
+        hdrs = [],
+        deps = [],
+        copts = [],
+        local_defines = [],
+        **kwargs):
+    """A module of the allocator: C11, or C++17 without exceptions.
+
+    Args:
+      name: of the cc_library.
+      srcs: .c files (and private .h), or .cc files; not both, no select().
+      hdrs: as in cc_library.
+      deps: as in cc_library.
+      copts: after those of every module.
+      local_defines: beside TCX_PAGE_SHIFT.
+      **kwargs: passed to cc_library.
+    """
+    cc_library(
+        name = name,
+        srcs = srcs,
+        hdrs = hdrs,
+        copts = library_copts(srcs) + copts,
+        linkstatic = True,
+        local_defines = PAGE_DEFINES + local_defines,
+        deps = deps,
+        **kwargs
+    )
+
+def tcx_cc_test(
+        name,
+        srcs,
+        deps = [],
+        sanitizers = [],
+        page_sizes = [],
+        gtest = True,
+        size = "small",
+        args = [],
+        copts = [],
+        data = [],
+        local_defines = [],
+        tags = [],
+        timeout = None,
+        **kwargs):
+    """A cc_test, and NAME_<variant> for each sanitizer and page size.
+
+    Args:
+      name: of the test.
+      srcs: as in cc_test, of one language.
+      deps: of the test; gtest_main is added.
+      sanitizers: of "asan", "tsan", "ubsan".
+      page_sizes: of "4k", "32k", "256k"; the test itself runs on 8k.
+      gtest: False for a test with a main() of its own.
+      size: of each of the tests.
+      args: of each of the tests.
+      copts: added.
+      data: of each of the tests.
+      local_defines: beside TCX_PAGE_SHIFT.
+      tags: of each of the tests; a variant has its own name as one more.
+      timeout: of each of the tests.
+      **kwargs: passed to cc_test.
+    """
+    cc_test(
+        name = name,
+        size = size,
+        timeout = timeout,
+        srcs = srcs,
+        args = args,
+        copts = test_copts(srcs) + copts,
+        data = data,
+        linkstatic = True,
+        local_defines = PAGE_DEFINES + local_defines,
+        tags = tags,
+        deps = deps + ([_GTEST_MAIN] if gtest else []) + [_SANITIZER_OPTIONS],
+        **kwargs
+    )
+    variants = [(s, s, "") for s in sanitizers]
+    variants += [(p, "", p) for p in page_sizes]
+    for suffix, sanitizer, page_size in variants:
+        variant_test(
+            name = name + "_" + suffix,
+            size = size,
+            timeout = timeout,
+            actual = ":" + name,
+            args = args,
+            data = data,
+            page_size = page_size,
+            sanitizer = sanitizer,
+            tags = tags + [suffix],
+        )
+
+def tcx_cc_benchmark(
+        name,
+        srcs,
+        deps = [],
+        mallocs = {},
+        copts = [],
+        tags = [],
+        **kwargs):
+    """A google-benchmark program, always optimized, and NAME_smoke_test.
+
+    Args:
+      name: of the program.
+      srcs: C++.
+      deps: of the program; benchmark_main is added.
+      mallocs: suffix -> value of malloc =; then a program NAME_<suffix> for
+        each, and no NAME.
+      copts: added.
+      tags: of the smoke tests.
+      **kwargs: passed to cc_binary.
+    """
+    default = "@bazel_tools//tools/cpp:malloc"
+    programs = {name: default}
+    if mallocs:
+        programs = {name + "_" + k: m or default for k, m in mallocs.items()}
+    for program, malloc in programs.items():
+        cc_binary(
+            name = program + ".bin",
+            testonly = True,
+            srcs = srcs,
+            copts = test_copts(srcs) + ["-O2"] + copts,
+            local_defines = PAGE_DEFINES,
+            malloc = malloc,
+            tags = ["manual"],
+            deps = deps + [_BENCHMARK_MAIN],
+            **kwargs
+        )
+        variant_binary(
+            name = program,
+            testonly = True,
+            actual = ":" + program + ".bin",
+            release = True,
+            tags = ["manual"],
+        )
+        variant_test(
+            name = program + "_smoke_test",
+            size = "small",
+            actual = ":" + program + ".bin",
+            args = ["--benchmark_min_time=0.001"],
+            release = True,
+            tags = tags + ["benchmark"],
+        )
+
+def tcx_fuzz_test(
+        name,
+        srcs,
+        deps = [],
+        corpus = [],
+        runs = 20000,
+        max_len = 4096,
+        copts = [],
+        tags = [],
+        size = "small",
+        **kwargs):
+    """A libFuzzer target (clang) that "bazel test" runs for a bounded number of inputs.
+
+    For a long run: bazel run //pkg:NAME -- -runs=-1 -max_total_time=600 DIR
+
+    Args:
+      name: of the test.
+      srcs: define LLVMFuzzerTestOneInput; C or C++.
+      deps: of the fuzz target.
+      corpus: seed inputs, files in the package's directory corpus/.
+      runs: how many inputs to try.
+      max_len: of an input, in bytes.
+      copts: added.
+      tags: of the test.
+      size: of the test.
+      **kwargs: passed to the test.
+    """
+    cc_binary(
+        name = name + ".bin",
+        testonly = True,
+        srcs = srcs,
+        copts = test_copts(srcs) + copts,
+        linkopts = ["-fsanitize=fuzzer"],
+        local_defines = PAGE_DEFINES,
+        tags = ["manual"],
+        deps = deps + [_SANITIZER_OPTIONS],
+    )
+    seeds = [native.package_name() + "/corpus"] if corpus else []
+    variant_test(
+        name = name,
+        size = size,
+        actual = ":" + name + ".bin",
+        args = ["-runs=%d" % runs, "-seed=1", "-max_len=%d" % max_len] + seeds,
+        data = corpus,
+        sanitizer = "fuzz",
+        tags = tags + ["fuzz"],
+        **kwargs
+    )
+
+def tcx_release(name, actual, **kwargs):
+    """ACTUAL as users get it, for data = of tests of the product.
+
+    Args:
+      name: of the target; its file is NAME, or NAME.so for a shared library.
+      actual: a cc_binary, shared or not.
+      **kwargs: tags, testonly, visibility.
+    """
+    variant_binary(name = name, actual = actual, release = True, **kwargs)

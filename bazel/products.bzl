@@ -1,0 +1,77 @@
+"""What users link or preload, per front end."""
+
+load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
+load("@rules_cc//cc:cc_library.bzl", "cc_library")
+load(":archive.bzl", "tcx_static_archive")
+load(":settings.bzl", "variant_binary", "variant_cc_library")
+
+def tcx_products(
+        name,
+        library,
+        shared_library,
+        version_script,
+        no_libstdcxx,
+        page_sizes = []):
+    """NAME for malloc =, NAME_<page size>, libNAME.so, libNAME.a, libNAME_release.
+
+    Args:
+      name: of the cc_library.
+      library: the allocator with malloc and free, alwayslink, for programs.
+      shared_library: the same for the .so and the .a, which do without
+        libstdc++.
+      version_script: the names that leave the library.
+      no_libstdcxx: defines what would need libstdc++, for the .so and the .a.
+      page_sizes: of "4k", "32k", "256k".
+    """
+    cc_library(
+        name = name,
+        linkstatic = True,
+        deps = [library],
+        alwayslink = True,
+    )
+    for page_size in page_sizes:
+        variant_cc_library(
+            name = name + "_" + page_size,
+            actual = ":" + name,
+            linkstatic = True,
+            page_size = page_size,
+            alwayslink = True,
+        )
+    shared = "lib%s.so" % name
+    cc_binary(
+        name = shared,
+        additional_linker_inputs = [version_script],
+        # Only what the allocator uses of abseil.
+        features = ["-legacy_whole_archive"],
+        linkopts = [
+            "-Wl,--version-script=$(location %s)" % version_script,
+            "-Wl,-soname," + shared,
+            "-Wl,-z,defs",
+            "-Wl,-z,nodelete",
+            "-Wl,-z,now",
+            "-Wl,-z,relro",
+            "-Wl,--exclude-libs,ALL",
+            "-Wl,--as-needed",
+        ],
+        linkshared = True,
+        deps = [
+            shared_library,
+            no_libstdcxx,
+        ],
+    )
+
+    # The same however the tests are built.
+    variant_binary(
+        name = "lib%s_release" % name,
+        actual = ":" + shared,
+        release = True,
+    )
+    tcx_static_archive(
+        name = name + "_archive",
+        out = "lib%s.a" % name,
+        version_script = version_script,
+        deps = [
+            shared_library,
+            no_libstdcxx,
+        ],
+    )
