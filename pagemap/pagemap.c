@@ -1,0 +1,138 @@
+// pagemap.c -- growing and writing the pagemap; reads are in the header.
+#include "pagemap/pagemap.h"
+
+#include "base/check.h"
+#include "base/fork.h"
+#include "base/lock.h"
+#include "base/os.h"
+
+#define NO_WINDOW (~(uintptr_t)0)
+#define LEAF_MASK (TCX_PAGEMAP_LEAF_PAGES - 1)
+#define WINDOW_MASK (TCX_PAGEMAP_WINDOW_PAGES - 1)
+#define PAGE_LIMIT (UINT64_C(1) << (48 - TCX_PAGE_SHIFT))
+
+static_assert(TCX_PAGEMAP_LEAF_SHIFT > TCX_PAGE_SHIFT, "a leaf has pages");
+static_assert(TCX_PAGEMAP_WINDOW_SHIFT > TCX_PAGEMAP_LEAF_SHIFT,
+              "the window has whole leaves, for its span pointers");
+
+uintptr_t tcx_pagemap_window_id = NO_WINDOW;
+uint16_t tcx_pagemap_window[TCX_PAGEMAP_WINDOW_PAGES] TCX_CACHELINE_ALIGNED;
+struct tcx_pagemap_leaf *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
+
+static struct tcx_lock grow_lock = TCX_LOCK_INIT(TCX_LOCK_RANK_PAGEMAP);
+static uint64_t leaf_bytes;  // written under grow_lock
+
+void tcx_pagemap_set_window(uintptr_t address) {
+  TCX_ASSERT(tcx_pagemap_window_id == NO_WINDOW);
+  tcx_pagemap_window_id = address >> TCX_PAGEMAP_WINDOW_SHIFT;
+}
+
+static struct tcx_pagemap_leaf *leaf_of_page(uint64_t page) {
+  TCX_ASSERT(page < PAGE_LIMIT);
+  return tcx_atomic_load_acquire(
+      &tcx_pagemap_root[page >> (TCX_PAGEMAP_LEAF_SHIFT - TCX_PAGE_SHIFT)]);
+}
+
+static bool ensure_leaf(uintptr_t root_index) {
+  if (tcx_atomic_load_acquire(&tcx_pagemap_root[root_index]) != NULL) {
+    return true;
+  }
+  tcx_lock_acquire(&grow_lock);
+  bool ok = tcx_pagemap_root[root_index] != NULL;
+  if (!ok) {
+    void *leaf = tcx_os_map(sizeof(struct tcx_pagemap_leaf));
+    if (leaf != NULL) {
+      leaf_bytes += sizeof(struct tcx_pagemap_leaf);
+      // Pairs with the acquire of every reader: the zero pages are there.
+      tcx_atomic_store_release(&tcx_pagemap_root[root_index],
+                               (struct tcx_pagemap_leaf *)leaf);
+      ok = true;
+    }
+  }
+  tcx_lock_release(&grow_lock);
+  return ok;
+}
+
+bool tcx_pagemap_ensure(uintptr_t address, size_t bytes) {
+  TCX_ASSERT(bytes > 0);
+  TCX_ASSERT((address + bytes - 1) >> TCX_ADDRESS_BITS == 0);
+  uintptr_t last = (address + bytes - 1) >> TCX_PAGEMAP_LEAF_SHIFT;
+  for (uintptr_t i = address >> TCX_PAGEMAP_LEAF_SHIFT; i <= last; i++) {
+    if (!ensure_leaf(i))
+      return false;
+  }
+  return true;
+}
+
+void tcx_pagemap_set_span(uint64_t page, struct tcx_span *span) {
+  struct tcx_pagemap_leaf *leaf = leaf_of_page(page);
+  TCX_ASSERT(leaf != NULL);
+  tcx_atomic_store_relaxed(&leaf->spans[page & LEAF_MASK], span);
+}
+
+void tcx_pagemap_set_ends(struct tcx_span *span) {
+  tcx_pagemap_set_span(span->first_page, span);
+  tcx_pagemap_set_span(span->first_page + span->pages - 1, span);
+}
+
+void tcx_pagemap_clear_ends(const struct tcx_span *span) {
+  tcx_pagemap_set_span(span->first_page, NULL);
+  tcx_pagemap_set_span(span->first_page + span->pages - 1, NULL);
+}
+
+// The array that free's fast path reads for this page.
+static uint16_t *entry_of_page(uint64_t page) {
+  if (page / TCX_PAGEMAP_WINDOW_PAGES == tcx_pagemap_window_id) {
+    return &tcx_pagemap_window[page & WINDOW_MASK];
+  }
+  return &leaf_of_page(page)->entries[page & LEAF_MASK];
+}
+
+void tcx_pagemap_register_class(struct tcx_span *span, unsigned size_class) {
+  TCX_ASSERT(size_class > 0 && size_class < TCX_SIZE_CLASS_COUNT);
+  for (uint32_t i = 0; i < span->pages; i++) {
+    uint64_t page = span->first_page + i;
+    unsigned index = i < 255 ? i : 255;
+    tcx_pagemap_set_span(page, span);
+    tcx_atomic_store_relaxed(entry_of_page(page),
+                             (uint16_t)(2 * size_class + (index << 8)));
+  }
+}
+
+void tcx_pagemap_unregister_class(struct tcx_span *span) {
+  for (uint32_t i = 0; i < span->pages; i++) {
+    uint64_t page = span->first_page + i;
+    tcx_atomic_store_relaxed(entry_of_page(page), (uint16_t)0);
+    if (i != 0 && i + 1 != span->pages)
+      tcx_pagemap_set_span(page, NULL);
+  }
+}
+
+void tcx_pagemap_set_first(const struct tcx_span *span, unsigned size_class) {
+  tcx_atomic_store_relaxed(entry_of_page(span->first_page),
+                           (uint16_t)(2 * size_class));
+}
+
+struct tcx_span *tcx_pagemap_span_of_page(uint64_t page) {
+  if (page >= PAGE_LIMIT)
+    return NULL;
+  struct tcx_pagemap_leaf *leaf = leaf_of_page(page);
+  if (leaf == NULL)
+    return NULL;
+  return tcx_atomic_load_relaxed(&leaf->spans[page & LEAF_MASK]);
+}
+
+struct tcx_span *tcx_pagemap_span_of(const void *pointer) {
+  return tcx_pagemap_span_of_page((uintptr_t)pointer >> TCX_PAGE_SHIFT);
+}
+
+uint64_t tcx_pagemap_leaf_bytes(void) {
+  return tcx_atomic_load_relaxed(&leaf_bytes);
+}
+
+void tcx_pagemap_start(void) {
+  static const struct tcx_fork_hooks hooks = {
+      TCX_LOCK_RANK_PAGEMAP, &grow_lock, tcx_fork_lock_prepare,
+      tcx_fork_lock_parent, tcx_fork_lock_child};
+  tcx_fork_register(&hooks);
+}

@@ -1,0 +1,128 @@
+// pagemap.h -- page -> size class and span.
+//
+// PLACE IN THE SYSTEM
+//   free() asks for the class of a pointer's page, on its fast path; slow paths
+//   ask for the span. The page source registers spans, the central free list
+//   registers the class of the spans that it cuts up.
+//
+// TWO WAYS IN
+//   The window: one aligned block of 2^23 pages (64 GiB of 8 KiB pages) in
+//   which the system allocator puts its first regions. Its entries are a static
+//   array: one compare of the address and one dependent load.
+//   The radix tree: a root of 2^18 entries, one per GiB, whose leaves are
+//   mapped when memory there is first used. Two dependent loads. The tree also
+//   holds the span pointers, of the window's pages too.
+//
+// ENTRY: u16 per page; low byte 2 x size class (doubled, so that the header of
+//   the class is at slab + 8 x byte), high byte the index of the page in its
+//   span, 255 for that and more. Class 0 means "not a small object of a live
+//   span": foreign, wild, free, large and (later) sampled pointers all reach
+//   free's slow path by that one test.
+//
+// INVARIANTS
+//   I1. An entry is non-zero only for pages of a SMALL span, or of a LARGE one
+//   of
+//       a run class, and names its class.
+//   I2. The span pointer is set for every page of a SMALL span, and for the
+//       first and last page of any other; NULL elsewhere.
+//   I3. A leaf, once there, stays for ever.
+//
+// LOCKING. Reads take no lock. An entry is written by the owner of its span
+//   only, before any of its objects is handed out and after all have come
+//   back; the program itself orders malloc before free. Leaves are published
+//   with release order under the lock of rank PAGEMAP. Reading the span of an
+//   arbitrary address races with its owner: the caller must know that the
+//   pointer is live, or hold the page source's lock, or only compare.
+#ifndef TCX_PAGEMAP_PAGEMAP_H_
+#define TCX_PAGEMAP_PAGEMAP_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/config.h"
+#include "pagemap/span.h"
+
+TCX_BEGIN_DECLS
+
+#define TCX_PAGEMAP_WINDOW_PAGES ((size_t)1 << 23)
+#define TCX_PAGEMAP_WINDOW_SHIFT (23 + TCX_PAGE_SHIFT)
+#define TCX_PAGEMAP_WINDOW_BYTES ((size_t)1 << TCX_PAGEMAP_WINDOW_SHIFT)
+
+#define TCX_PAGEMAP_LEAF_SHIFT 30
+#define TCX_PAGEMAP_LEAF_PAGES \
+  ((size_t)1 << (TCX_PAGEMAP_LEAF_SHIFT - TCX_PAGE_SHIFT))
+#define TCX_PAGEMAP_ROOT_ENTRIES ((size_t)1 << (48 - TCX_PAGEMAP_LEAF_SHIFT))
+
+struct tcx_pagemap_leaf {
+  uint16_t entries[TCX_PAGEMAP_LEAF_PAGES];
+  struct tcx_span *spans[TCX_PAGEMAP_LEAF_PAGES];
+};
+
+// address >> TCX_PAGEMAP_WINDOW_SHIFT of the window; all ones until there is
+// one. Written once, at start. (Hidden on the declaration too: else the fast
+// path of a shared library would reach them through the GOT.)
+extern TCX_HIDDEN uintptr_t tcx_pagemap_window_id;
+extern TCX_HIDDEN uint16_t tcx_pagemap_window[TCX_PAGEMAP_WINDOW_PAGES];
+extern TCX_HIDDEN struct tcx_pagemap_leaf
+    *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
+
+// Makes the block that holds `address` the window. Called once, before any
+// page of it is registered.
+void tcx_pagemap_set_window(uintptr_t address);
+
+// Makes the leaves for a range. False: no memory. Takes the pagemap lock.
+TCX_NODISCARD bool tcx_pagemap_ensure(uintptr_t address, size_t bytes);
+
+// Span pointers of the first and last page := span (or NULL).
+void tcx_pagemap_set_ends(struct tcx_span *span);
+void tcx_pagemap_clear_ends(const struct tcx_span *span);
+// Span pointer of one page, by page number.
+void tcx_pagemap_set_span(uint64_t page, struct tcx_span *span);
+
+// Every page of the span: span pointer and entry {size_class, page index}.
+void tcx_pagemap_register_class(struct tcx_span *span, unsigned size_class);
+// Every page: entry 0, and span pointer NULL but for the first and last page.
+void tcx_pagemap_unregister_class(struct tcx_span *span);
+// Entry of the span's first page alone: enough for a span of one object, whose
+// other pages then send an interior pointer to the slow path. Class 0 clears.
+void tcx_pagemap_set_first(const struct tcx_span *span, unsigned size_class);
+
+// Span pointer of a page, by page number or address; NULL if there is none,
+// also for addresses that can never be ours.
+struct tcx_span *tcx_pagemap_span_of_page(uint64_t page);
+struct tcx_span *tcx_pagemap_span_of(const void *pointer);
+
+// Bytes of leaves mapped (address space, touched by use).
+uint64_t tcx_pagemap_leaf_bytes(void);
+
+void tcx_pagemap_start(void);  // registers the fork hooks
+
+// Entry outside the window: the fast path's second branch.
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry_outside(uintptr_t address) {
+  if (TCX_UNLIKELY(address >> 48 != 0))
+    return 0;
+  struct tcx_pagemap_leaf *leaf =
+      tcx_atomic_load_acquire(&tcx_pagemap_root[address >> 30]);
+  if (TCX_UNLIKELY(leaf == NULL))
+    return 0;
+  return leaf
+      ->entries[(address >> TCX_PAGE_SHIFT) & (TCX_PAGEMAP_LEAF_PAGES - 1)];
+}
+
+// 2 x size class of the page of any pointer, 0 if it is none of ours.
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_class_byte(const void *pointer) {
+  uintptr_t address = (uintptr_t)pointer;
+  if (TCX_LIKELY(address >> TCX_PAGEMAP_WINDOW_SHIFT ==
+                 tcx_pagemap_window_id)) {
+    const unsigned char *bytes = (const unsigned char *)tcx_pagemap_window;
+    return bytes[2 * ((address >> TCX_PAGE_SHIFT) &
+                      (TCX_PAGEMAP_WINDOW_PAGES - 1))];
+  }
+  return tcx_pagemap_entry_outside(address) & 0xff;
+}
+
+TCX_END_DECLS
+
+#endif  // TCX_PAGEMAP_PAGEMAP_H_

@@ -1,0 +1,107 @@
+// Tests of pagemap/pagemap.c.
+//
+// Method: spans at addresses inside and outside the window, none of which is
+// mapped: the pagemap never touches what it describes. One process-wide map, so
+// each test uses address blocks of its own.
+
+#include "pagemap/pagemap.h"
+
+#include <gtest/gtest.h>
+
+#include "base/os.h"
+
+namespace {
+
+constexpr uintptr_t kWindow = UINT64_C(5) << TCX_PAGEMAP_WINDOW_SHIFT;
+constexpr uintptr_t kOutside = UINT64_C(9) << TCX_PAGEMAP_WINDOW_SHIFT;
+
+class PagemapTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    tcx_pagemap_set_window(kWindow);
+  }
+
+  static tcx_span SpanAt(uintptr_t address, uint32_t pages) {
+    EXPECT_TRUE(tcx_pagemap_ensure(address, pages * TCX_PAGE_SIZE));
+    tcx_span span = tcx_span();
+    span.first_page = address >> TCX_PAGE_SHIFT;
+    span.pages = pages;
+    return span;
+  }
+  static void *At(uintptr_t address) {
+    return reinterpret_cast<void *>(address);
+  }
+};
+
+TEST_F(PagemapTest, UnknownAddressesHaveNoClassAndNoSpan) {
+  const uintptr_t addresses[] = {0,
+                                 1,
+                                 kWindow + 12345,
+                                 kOutside + (TCX_GIB << 3),
+                                 UINT64_C(1) << 47,
+                                 UINT64_C(1) << 48,
+                                 ~UINT64_C(0)};
+  for (uintptr_t a : addresses) {
+    EXPECT_EQ(tcx_pagemap_class_byte(At(a)), 0u) << a;
+    EXPECT_EQ(tcx_pagemap_span_of(At(a)), nullptr) << a;
+  }
+}
+
+TEST_F(PagemapTest, RegisteredClassIsFoundOnEveryByteInAndOutsideTheWindow) {
+  for (uintptr_t base : {kWindow + TCX_GIB, kOutside + TCX_GIB}) {
+    tcx_span span = SpanAt(base, 5);
+    tcx_pagemap_set_ends(&span);
+    tcx_pagemap_register_class(&span, 7);
+    for (uintptr_t p = base; p < base + 5 * TCX_PAGE_SIZE; p += 1000) {
+      ASSERT_EQ(tcx_pagemap_class_byte(At(p)), 14u);
+      ASSERT_EQ(tcx_pagemap_span_of(At(p)), &span);
+    }
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base - 1)), 0u);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base + 5 * TCX_PAGE_SIZE)), 0u);
+
+    tcx_pagemap_unregister_class(&span);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 0u);
+    EXPECT_EQ(tcx_pagemap_span_of(At(base)), &span);
+    EXPECT_EQ(tcx_pagemap_span_of(At(base + 2 * TCX_PAGE_SIZE)), nullptr);
+    EXPECT_EQ(tcx_pagemap_span_of(At(base + 4 * TCX_PAGE_SIZE)), &span);
+    tcx_pagemap_clear_ends(&span);
+    EXPECT_EQ(tcx_pagemap_span_of(At(base)), nullptr);
+  }
+}
+
+TEST_F(PagemapTest, RunClassIsKnownByItsFirstPageOnly) {
+  for (uintptr_t base : {kWindow + 2 * TCX_GIB, kOutside + 2 * TCX_GIB}) {
+    tcx_span span = SpanAt(base, 3);
+    tcx_pagemap_set_first(&span, TCX_RUN_CLASS_FIRST);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 2u * TCX_RUN_CLASS_FIRST);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base + TCX_PAGE_SIZE)), 0u);
+    tcx_pagemap_set_first(&span, 0);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 0u);
+  }
+}
+
+TEST_F(PagemapTest, SpanAcrossTwoLeavesIsFoundInBoth) {
+  uintptr_t base = kOutside + 5 * TCX_GIB - 2 * TCX_PAGE_SIZE;
+  tcx_span span = SpanAt(base, 4);
+  tcx_pagemap_register_class(&span, 3);
+  EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 6u);
+  EXPECT_EQ(tcx_pagemap_class_byte(At(base + 3 * TCX_PAGE_SIZE)), 6u);
+  EXPECT_EQ(tcx_pagemap_span_of(At(base + 3 * TCX_PAGE_SIZE)), &span);
+  tcx_pagemap_unregister_class(&span);
+}
+
+intptr_t NoMemory(void *, size_t, int, int) {
+  return -12;
+}
+
+TEST_F(PagemapTest, EnsureWithoutMemoryFailsAndLaterSucceeds) {
+  tcx_os_calls broken = tcx_os_linux;
+  broken.mmap = NoMemory;
+  uintptr_t base = kOutside + 40 * TCX_GIB;
+  tcx_os_install(&broken);
+  EXPECT_FALSE(tcx_pagemap_ensure(base, TCX_PAGE_SIZE));
+  tcx_os_install(&tcx_os_linux);
+  EXPECT_TRUE(tcx_pagemap_ensure(base, TCX_PAGE_SIZE));
+}
+
+}  // namespace
