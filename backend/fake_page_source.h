@@ -1,0 +1,81 @@
+// fake_page_source.h -- a page source for tests: small, random, fails to order.
+//
+// WHAT IT DECIDES
+//   Places spans at random in an arena of fixed size, so that no test comes to
+//   depend on neighbours or on the order of addresses. Counts what it does, and
+//   fails from a chosen allocation on. Freed pages are overwritten, so that an
+//   object used after its span went back is seen.
+//
+// It is a full implementation: page_source_conformance_test.cc runs over it.
+#ifndef TCX_BACKEND_FAKE_PAGE_SOURCE_H_
+#define TCX_BACKEND_FAKE_PAGE_SOURCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <random>
+#include <set>
+
+#include "backend/page_source.h"
+
+namespace tcx {
+namespace testing {
+
+class FakePageSource {
+ public:
+  FakePageSource();
+  // Live spans are taken out of the pagemap; their heads are freed.
+  ~FakePageSource();
+  FakePageSource(const FakePageSource &) = delete;
+  FakePageSource &operator=(const FakePageSource &) = delete;
+
+  tcx_page_source *get() {
+    return &base_.source;
+  }
+
+  // The next `count` allocations succeed, all later ones fail.
+  void FailAfter(size_t count);
+  void NeverFail() {
+    FailAfter(SIZE_MAX);
+  }
+
+  size_t allocations() const;  // that succeeded
+  size_t live_spans() const;
+
+ private:
+  struct Base {
+    tcx_page_source source;  // first
+    FakePageSource *self;
+  };
+  struct Ops;
+  friend struct Ops;
+
+  tcx_span *Allocate(const tcx_page_request &request);
+  void Deallocate(tcx_span *span);
+  bool Resize(tcx_span *span, size_t pages);
+  size_t Release(size_t bytes);
+  void Stats(tcx_page_source_stats *out) const;
+  void Check() const;
+
+  bool Find(const tcx_page_request &request, uint64_t *first);
+  void AddFree(uint64_t first, size_t pages, bool is_zero);
+  void TakeFree(uint64_t first, size_t pages);
+  uint64_t FreePages() const;
+
+  Base base_;
+  mutable std::mutex mutex_;
+  char *arena_;
+  std::map<uint64_t, size_t> free_;  // first page -> pages, merged
+  std::set<uint64_t> written_;       // free pages that may not be zero
+  std::set<tcx_span *> live_;
+  std::mt19937_64 random_{1};
+  size_t left_ = SIZE_MAX;
+  size_t allocations_ = 0;
+  size_t deallocations_ = 0;
+};
+
+}  // namespace testing
+}  // namespace tcx
+
+#endif  // TCX_BACKEND_FAKE_PAGE_SOURCE_H_

@@ -1,0 +1,263 @@
+// metadata.c -- pools and buffers over the arena. See metadata.h.
+//
+// INVARIANTS (tcx_metadata_check)
+//   I1. A pool's free list has total - in_use objects.
+//   I2. `pools` is in ascending order of addresses, the order in which locks of
+//       one rank are taken.
+//   I3. With assertions, a free object holds POISON from its second word on (up
+//       to POISON_MAX_BYTES), so that a write after free is found.
+#include "backend/metadata.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "backend/arena.h"
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "base/check.h"
+#include "base/config.h"
+#include "base/fork.h"
+#include "base/os.h"
+
+#define BUFFER_SHIFT_MIN 6
+#define BUFFER_SHIFT_MAX 18
+#define BUFFER_MAX_BYTES ((size_t)1 << BUFFER_SHIFT_MAX)
+#define POISON 0xdd
+#define POISON_MAX_BYTES ((size_t)256)
+
+static_assert(BUFFER_MAX_BYTES <= TCX_ARENA_REQUEST_MAX_BYTES,
+              "the arena serves every pooled buffer");
+
+struct free_object {
+  struct free_object *next;
+};
+
+// Rank SYSTEM: taken before a pool's lock, whatever their addresses are.
+static struct tcx_lock pools_lock = TCX_LOCK_INIT(TCX_LOCK_RANK_SYSTEM);
+static struct tcx_metadata_pool *pools;
+static uint64_t direct_bytes;  // buffers with a mapping of their own
+
+static struct tcx_metadata_pool span_pool =
+    TCX_METADATA_POOL_INIT(sizeof(struct tcx_span), TCX_CACHELINE_BYTES);
+
+#define BUFFER_POOL(shift) TCX_METADATA_POOL_INIT(1u << (shift), 64)
+static struct tcx_metadata_pool buffer_pools[] = {
+    BUFFER_POOL(6),  BUFFER_POOL(7),  BUFFER_POOL(8),  BUFFER_POOL(9),
+    BUFFER_POOL(10), BUFFER_POOL(11), BUFFER_POOL(12), BUFFER_POOL(13),
+    BUFFER_POOL(14), BUFFER_POOL(15), BUFFER_POOL(16), BUFFER_POOL(17),
+    BUFFER_POOL(18)};
+static_assert(sizeof(buffer_pools) / sizeof(buffer_pools[0]) ==
+                  BUFFER_SHIFT_MAX - BUFFER_SHIFT_MIN + 1,
+              "one pool per power of two");
+
+// -- Pools --------------------------------------------------------------------
+
+static void list_pool(struct tcx_metadata_pool *self) {
+  tcx_lock_acquire(&pools_lock);
+  if (tcx_atomic_load_relaxed(&self->is_listed) == 0) {
+    struct tcx_metadata_pool **link = &pools;
+    while (*link != NULL && (uintptr_t)*link < (uintptr_t)self) {
+      link = &(*link)->next;
+    }
+    self->next = *link;
+    *link = self;
+    tcx_atomic_store_release(&self->is_listed, 1u);
+  }
+  tcx_lock_release(&pools_lock);
+}
+
+static size_t poison_bytes(const struct tcx_metadata_pool *self) {
+  return tcx_min_size(self->object_bytes, POISON_MAX_BYTES) -
+         sizeof(struct free_object);
+}
+
+static void poison(const struct tcx_metadata_pool *self, void *object) {
+#if TCX_ASSERTIONS
+  memset((char *)object + sizeof(struct free_object), POISON,
+         poison_bytes(self));
+#else
+  (void)self;
+  (void)object;
+#endif
+}
+
+static void check_poison(const struct tcx_metadata_pool *self,
+                         const void *object) {
+#if TCX_ASSERTIONS
+  const unsigned char *bytes =
+      (const unsigned char *)object + sizeof(struct free_object);
+  for (size_t i = 0; i < poison_bytes(self); i++) {
+    TCX_CHECK(bytes[i] == POISON);  // Else written to after it was freed.
+  }
+#else
+  (void)self;
+  (void)object;
+  (void)poison_bytes;
+#endif
+}
+
+void *tcx_metadata_pool_allocate(struct tcx_metadata_pool *self) {
+  TCX_ASSERT(self->object_bytes >= 16 && self->object_bytes % 16 == 0);
+  if (TCX_UNLIKELY(tcx_atomic_load_acquire(&self->is_listed) == 0)) {
+    list_pool(self);
+  }
+  tcx_lock_acquire(&self->lock);
+  struct free_object *object = (struct free_object *)self->free;
+  if (object != NULL) {
+    self->free = object->next;
+    check_poison(self, object);
+  } else {
+    object = (struct free_object *)tcx_arena_allocate(self->object_bytes,
+                                                      self->align_bytes);
+    if (object != NULL) {
+      tcx_counter_add(&self->total, 1);
+    }
+  }
+  if (object != NULL) {
+    tcx_counter_add(&self->in_use, 1);
+  }
+  tcx_lock_release(&self->lock);
+  return object;
+}
+
+void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object) {
+  TCX_ASSERT(object != NULL);
+  TCX_ASSERT(tcx_is_aligned((uintptr_t)object, self->align_bytes));
+  poison(self, object);
+  struct free_object *free_object = (struct free_object *)object;
+  tcx_lock_acquire(&self->lock);
+  TCX_ASSERT(self->in_use > 0);
+  TCX_ASSERT(self->free != object);  // The common double free.
+  free_object->next = (struct free_object *)self->free;
+  self->free = free_object;
+  tcx_counter_add(&self->in_use, (uint64_t)-1);
+  tcx_lock_release(&self->lock);
+}
+
+struct tcx_span *tcx_metadata_span_allocate(void) {
+  void *span = tcx_metadata_pool_allocate(&span_pool);
+  if (span != NULL) {
+    memset(span, 0, sizeof(struct tcx_span));
+  }
+  return (struct tcx_span *)span;
+}
+
+void tcx_metadata_span_free(struct tcx_span *span) {
+  tcx_metadata_pool_free(&span_pool, span);
+}
+
+// -- Buffers ------------------------------------------------------------------
+
+static struct tcx_metadata_pool *buffer_pool(size_t bytes) {
+  unsigned shift = BUFFER_SHIFT_MIN;
+  if (bytes > (size_t)1 << BUFFER_SHIFT_MIN) {
+    shift = tcx_highest_bit(bytes - 1) + 1;
+  }
+  return &buffer_pools[shift - BUFFER_SHIFT_MIN];
+}
+
+// 0: no address space has that much.
+size_t tcx_metadata_buffer_bytes(size_t bytes) {
+  if (bytes <= BUFFER_MAX_BYTES) {
+    return buffer_pool(bytes)->object_bytes;
+  }
+  if (bytes > (size_t)1 << TCX_ADDRESS_BITS) {
+    return 0;
+  }
+  return tcx_align_up(bytes, tcx_os_page_size());
+}
+
+void *tcx_metadata_allocate(size_t bytes) {
+  if (bytes <= BUFFER_MAX_BYTES) {
+    return tcx_metadata_pool_allocate(buffer_pool(bytes));
+  }
+  size_t mapped = tcx_metadata_buffer_bytes(bytes);
+  void *buffer = mapped != 0 ? tcx_os_map(mapped) : NULL;
+  if (buffer != NULL) {
+    tcx_atomic_fetch_add_relaxed(&direct_bytes, mapped);
+  }
+  return buffer;
+}
+
+void tcx_metadata_free(void *buffer, size_t bytes) {
+  if (bytes <= BUFFER_MAX_BYTES) {
+    tcx_metadata_pool_free(buffer_pool(bytes), buffer);
+    return;
+  }
+  size_t mapped = tcx_metadata_buffer_bytes(bytes);
+  // Unmapping fails only where it would split a mapping in two and the system
+  // allows no more of them. Then the address space stays, counted.
+  if (tcx_os_unmap(buffer, mapped) == 0) {
+    tcx_atomic_fetch_sub_relaxed(&direct_bytes, mapped);
+  }
+}
+
+// -- Statistics, check, fork --------------------------------------------------
+
+void tcx_metadata_read_stats(struct tcx_metadata_stats *out) {
+  uint64_t direct = tcx_atomic_load_relaxed(&direct_bytes);
+  out->mapped_bytes = tcx_arena_mapped_bytes() + direct;
+  out->in_use_bytes = direct;
+  tcx_lock_acquire(&pools_lock);
+  for (struct tcx_metadata_pool *p = pools; p != NULL; p = p->next) {
+    out->in_use_bytes += tcx_atomic_load_relaxed(&p->in_use) * p->object_bytes;
+  }
+  tcx_lock_release(&pools_lock);
+}
+
+static void check_pool(struct tcx_metadata_pool *self) {
+  tcx_lock_acquire(&self->lock);
+  uint64_t free_objects = 0;
+  const struct free_object *object = (const struct free_object *)self->free;
+  for (; object != NULL; object = object->next) {
+    check_poison(self, object);
+    free_objects++;
+    TCX_CHECK(free_objects <= self->total);  // I1, and ends on a cycle
+  }
+  TCX_CHECK(free_objects + self->in_use == self->total);
+  tcx_lock_release(&self->lock);
+}
+
+void tcx_metadata_check(void) {
+  tcx_lock_acquire(&pools_lock);
+  for (struct tcx_metadata_pool *p = pools; p != NULL; p = p->next) {
+    TCX_CHECK(p->next == NULL || (uintptr_t)p < (uintptr_t)p->next);
+    check_pool(p);
+  }
+  tcx_lock_release(&pools_lock);
+  tcx_arena_check();
+}
+
+// pools_lock is held from before the first of these to after the last, so all
+// three walk the same list.
+static void for_each_lock(void (*step)(void *lock)) {
+  for (struct tcx_metadata_pool *p = pools; p != NULL; p = p->next) {
+    step(&p->lock);
+  }
+}
+
+static void fork_prepare(void *self) {
+  (void)self;
+  for_each_lock(tcx_fork_lock_prepare);
+}
+
+static void fork_parent(void *self) {
+  (void)self;
+  for_each_lock(tcx_fork_lock_parent);
+}
+
+static void fork_child(void *self) {
+  (void)self;
+  for_each_lock(tcx_fork_lock_child);
+}
+
+void tcx_metadata_start(void) {
+  static const struct tcx_fork_hooks list_hooks = {
+      TCX_LOCK_RANK_SYSTEM, &pools_lock, tcx_fork_lock_prepare,
+      tcx_fork_lock_parent, tcx_fork_lock_child};
+  static const struct tcx_fork_hooks pool_hooks = {
+      TCX_LOCK_RANK_METADATA, &pools, fork_prepare, fork_parent, fork_child};
+  tcx_fork_register(&list_hooks);
+  tcx_fork_register(&pool_hooks);
+  tcx_arena_start();
+}

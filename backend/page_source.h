@@ -1,0 +1,113 @@
+// page_source.h -- the seam between the middle (and large objects) and a back
+// end: a table of functions that hands out spans.
+//
+// WHY A TABLE HERE. One call moves a whole span, which serves tens to
+//   thousands of objects; an indirect call costs nothing that can be measured
+//   per object. There is no table on the fast path; do not add one there.
+//
+// RULES FOR AN IMPLEMENTATION
+//   1. Every entry is thread safe; the caller holds no lock of rank PAGE_SOURCE
+//      or higher. It must not call malloc, and never changes errno.
+//   2. `allocate` returns a span of exactly the pages asked for, at the
+//      alignment asked for, in state LARGE, size_class 0, its first and last
+//      page registered in the pagemap; or NULL (no memory), nothing lost.
+//      TCX_SPAN_ZERO is set in flags exactly when all bytes are known zero.
+//   3. `deallocate` takes back a span that `allocate` returned, in state LARGE
+//      and unregistered from any class. It cannot fail. The span is gone. With
+//      TCX_SPAN_MOVED in its flags it reads as zero and no memory is behind it.
+//   4. It passes backend/page_source_conformance_test.cc.
+#ifndef TCX_BACKEND_PAGE_SOURCE_H_
+#define TCX_BACKEND_PAGE_SOURCE_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "base/compiler.h"
+#include "pagemap/span.h"
+
+TCX_BEGIN_DECLS
+
+struct tcx_page_request {
+  size_t pages;        // > 0
+  size_t align_pages;  // power of two; 1: any
+  unsigned objects;    // per span: a hint on how long the run will live
+};
+
+struct tcx_page_source_stats {
+  uint64_t mapped_bytes;  // address space made usable, all that follows
+  uint64_t in_use_bytes;  // handed out
+  uint64_t free_bytes;    // free, with memory behind it
+  uint64_t
+      released_bytes;  // free, memory given back to the system or untouched
+  uint64_t spans_allocated;  // calls, since start
+  uint64_t spans_deallocated;
+  uint64_t lock_waits;
+};
+
+struct tcx_page_source;
+
+struct tcx_page_source_ops {
+  const char *name;
+  struct tcx_span *(*allocate)(struct tcx_page_source *self,
+                               const struct tcx_page_request *request);
+  void (*deallocate)(struct tcx_page_source *self, struct tcx_span *span);
+  // Makes a LARGE span `pages` long without moving it, by giving back its end
+  // or taking free pages behind it. False: not possible, nothing changed.
+  bool (*resize)(struct tcx_page_source *self, struct tcx_span *span,
+                 size_t pages);
+  // Gives at least `bytes` of free memory back to the system, if there is that
+  // much. Returns how many bytes went back.
+  size_t (*release)(struct tcx_page_source *self, size_t bytes);
+  void (*stats)(struct tcx_page_source *self,
+                struct tcx_page_source_stats *out);
+  void (*fork_prepare)(struct tcx_page_source *self);
+  void (*fork_parent)(struct tcx_page_source *self);
+  void (*fork_child)(struct tcx_page_source *self);
+  // Walks the invariants; stops the process where one does not hold.
+  void (*check)(struct tcx_page_source *self);
+};
+
+// First member of every implementation's own struct.
+struct tcx_page_source {
+  const struct tcx_page_source_ops *ops;
+};
+
+// -- Calls: the contract's checks, on both sides, in one place ----------------
+
+TCX_NODISCARD static inline struct tcx_span *tcx_page_source_allocate(
+    struct tcx_page_source *self, size_t pages, size_t align_pages,
+    unsigned objects) {
+  TCX_ASSERT(pages > 0);
+  TCX_ASSERT(tcx_is_power_of_two(align_pages));
+  struct tcx_page_request request = {pages, align_pages, objects};
+  struct tcx_span *span = self->ops->allocate(self, &request);
+  TCX_ASSERT(span == NULL || span->pages == pages);
+  TCX_ASSERT(span == NULL || span->first_page % align_pages == 0);
+  TCX_ASSERT(span == NULL || span->state == TCX_SPAN_LARGE);
+  return span;
+}
+
+static inline void tcx_page_source_deallocate(struct tcx_page_source *self,
+                                              struct tcx_span *span) {
+  TCX_ASSERT(span->state == TCX_SPAN_LARGE);
+  self->ops->deallocate(self, span);
+}
+
+TCX_NODISCARD static inline bool tcx_page_source_resize(
+    struct tcx_page_source *self, struct tcx_span *span, size_t pages) {
+  TCX_ASSERT(span->state == TCX_SPAN_LARGE);
+  TCX_ASSERT(pages > 0);
+  return self->ops->resize(self, span, pages);
+}
+
+static inline size_t tcx_page_source_release(struct tcx_page_source *self,
+                                             size_t bytes) {
+  return self->ops->release(self, bytes);
+}
+
+TCX_END_DECLS
+
+#endif  // TCX_BACKEND_PAGE_SOURCE_H_

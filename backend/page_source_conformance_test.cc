@@ -1,0 +1,365 @@
+// page_source_conformance_test.cc -- what every page source must do.
+//
+// Method: the contract of page_source.h, rule by rule, over each
+// implementation; the invariants are walked after each test.
+#include <errno.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "backend/fake_page_source.h"
+#include "backend/page_heap.h"
+#include "backend/page_source.h"
+#include "backend/system_allocator.h"
+#include "base/config.h"
+#include "pagemap/pagemap.h"
+
+namespace {
+
+// One for the process: a page heap is never given up.
+tcx_page_source *PageHeap() {
+  static tcx_page_heap heap;
+  static tcx_page_source *source = [] {
+    tcx_system_start();
+    return tcx_page_heap_init(&heap);
+  }();
+  return source;
+}
+
+tcx_page_source *Fake() {
+  static tcx::testing::FakePageSource fake;
+  return fake.get();
+}
+
+using Factory = tcx_page_source *(*)();
+
+class PageSourceConformanceTest : public ::testing::TestWithParam<Factory> {
+ protected:
+  void SetUp() override {
+    source_ = GetParam()();
+    in_use_ = Stats().in_use_bytes;
+    errno = 4711;
+  }
+
+  void TearDown() override {
+    EXPECT_EQ(errno, 4711);
+    CheckStats();
+    EXPECT_EQ(Stats().in_use_bytes, in_use_) << "the test leaks";
+  }
+
+  tcx_page_source_stats Stats() {
+    tcx_page_source_stats stats;
+    source_->ops->stats(source_, &stats);
+    return stats;
+  }
+
+  void CheckStats() {
+    source_->ops->check(source_);
+    tcx_page_source_stats stats = Stats();
+    EXPECT_EQ(stats.mapped_bytes,
+              stats.in_use_bytes + stats.free_bytes + stats.released_bytes);
+  }
+
+  tcx_span *Allocate(size_t pages, size_t align_pages = 1,
+                     bool *is_zero = nullptr) {
+    tcx_span *span = tcx_page_source_allocate(source_, pages, align_pages, 1);
+    if (span == nullptr) {
+      return nullptr;
+    }
+    EXPECT_EQ(span->pages, pages);
+    EXPECT_EQ(span->first_page % align_pages, 0u);
+    EXPECT_EQ(span->state, TCX_SPAN_LARGE);
+    EXPECT_EQ(span->size_class, 0);
+    EXPECT_EQ(span->flags & ~TCX_SPAN_ZERO, 0);
+    EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page), span);
+    EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page + pages - 1), span);
+    EXPECT_EQ(tcx_pagemap_class_byte(tcx_span_start(span)), 0u);
+    if (is_zero != nullptr) {
+      *is_zero = (span->flags & TCX_SPAN_ZERO) != 0;
+    }
+    return span;
+  }
+
+  void Deallocate(tcx_span *span) {
+    tcx_page_source_deallocate(source_, span);
+  }
+
+  // Writes the span's own number at both ends of each page.
+  static void Stamp(const tcx_span *span, uint64_t number) {
+    for (uint32_t i = 0; i < span->pages; i++) {
+      char *page = tcx_span_start(span) + i * TCX_PAGE_SIZE;
+      memcpy(page, &number, sizeof(number));
+      memcpy(page + TCX_PAGE_SIZE - sizeof(number), &number, sizeof(number));
+    }
+  }
+
+  static bool HasStamp(const tcx_span *span, uint64_t number, size_t pages) {
+    for (size_t i = 0; i < pages; i++) {
+      const char *page = tcx_span_start(span) + i * TCX_PAGE_SIZE;
+      if (memcmp(page, &number, sizeof(number)) != 0 ||
+          memcmp(page + TCX_PAGE_SIZE - sizeof(number), &number,
+                 sizeof(number)) != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  static bool IsZero(const tcx_span *span) {
+    const char *start = tcx_span_start(span);
+    for (size_t i = 0; i < tcx_span_bytes(span); i += 8) {
+      uint64_t word;
+      memcpy(&word, start + i, sizeof(word));
+      if (word != 0) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  tcx_page_source *source_ = nullptr;
+  uint64_t in_use_ = 0;
+};
+
+TEST_P(PageSourceConformanceTest, GivesExactlyWhatWasAskedFor) {
+  for (size_t pages : {1, 2, 3, 7, 64, 127, 128, 129, 200}) {
+    tcx_span *span = Allocate(pages);
+    ASSERT_NE(span, nullptr) << pages;
+    EXPECT_EQ(Stats().in_use_bytes, in_use_ + pages * TCX_PAGE_SIZE);
+    Stamp(span, pages);
+    Deallocate(span);
+    CheckStats();
+  }
+}
+
+TEST_P(PageSourceConformanceTest, SpansDoNotOverlap) {
+  std::vector<tcx_span *> spans;
+  for (size_t i = 0; i < 100; i++) {
+    spans.push_back(Allocate(1 + i % 5));
+    ASSERT_NE(spans.back(), nullptr);
+    Stamp(spans.back(), i);
+  }
+  for (size_t i = 0; i < spans.size(); i++) {
+    EXPECT_TRUE(HasStamp(spans[i], i, spans[i]->pages)) << i;
+  }
+  for (tcx_span *span : spans) {
+    Deallocate(span);
+  }
+}
+
+TEST_P(PageSourceConformanceTest, Aligns) {
+  for (size_t align = 1; align <= 64; align *= 2) {
+    tcx_span *odd = Allocate(1);
+    tcx_span *span = Allocate(3, align);
+    ASSERT_NE(span, nullptr) << align;
+    Stamp(span, align);
+    Deallocate(odd);
+    CheckStats();
+    Deallocate(span);
+    CheckStats();
+  }
+}
+
+TEST_P(PageSourceConformanceTest, ZeroFlagTellsTheTruth) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 100; i++) {
+    bool is_zero;
+    tcx_span *span = Allocate(1 + random() % 4, 1, &is_zero);
+    ASSERT_NE(span, nullptr);
+    if (is_zero) {
+      EXPECT_TRUE(IsZero(span));
+    }
+    Stamp(span, ~uint64_t{0});
+    Deallocate(span);
+    if (i % 8 == 0) {
+      tcx_page_source_release(source_, TCX_PAGE_SIZE);
+    }
+  }
+}
+
+TEST_P(PageSourceConformanceTest, ReleasedMemoryIsKnownZeroAndReadsSo) {
+  tcx_span *span = Allocate(16);
+  ASSERT_NE(span, nullptr);
+  Stamp(span, ~uint64_t{0});
+  Deallocate(span);
+  EXPECT_GE(Stats().free_bytes, 16 * TCX_PAGE_SIZE);
+  size_t bytes = Stats().free_bytes;
+  EXPECT_EQ(tcx_page_source_release(source_, SIZE_MAX), bytes);
+  EXPECT_EQ(Stats().free_bytes, 0u);
+  EXPECT_EQ(tcx_page_source_release(source_, SIZE_MAX), 0u);
+  bool is_zero;
+  span = Allocate(16, 1, &is_zero);
+  ASSERT_NE(span, nullptr);
+  EXPECT_TRUE(is_zero);
+  EXPECT_TRUE(IsZero(span));
+  Deallocate(span);
+}
+
+TEST_P(PageSourceConformanceTest, MovedSpanComesBackWithoutMemory) {
+  tcx_page_source_release(source_, SIZE_MAX);
+  tcx_span *span = Allocate(5);
+  ASSERT_NE(span, nullptr);
+  span->flags = TCX_SPAN_MOVED;
+  Deallocate(span);
+  EXPECT_EQ(Stats().free_bytes, 0u);
+  bool is_zero;
+  span = Allocate(5, 1, &is_zero);
+  ASSERT_NE(span, nullptr);
+  EXPECT_TRUE(is_zero);
+  Deallocate(span);
+}
+
+TEST_P(PageSourceConformanceTest, ReleaseGivesAtLeastWhatWasAskedFor) {
+  tcx_span *span = Allocate(40);
+  ASSERT_NE(span, nullptr);
+  Stamp(span, 1);
+  Deallocate(span);
+  uint64_t before = Stats().free_bytes;
+  size_t bytes = tcx_page_source_release(source_, 3 * TCX_PAGE_SIZE);
+  EXPECT_GE(bytes, 3 * TCX_PAGE_SIZE);
+  EXPECT_EQ(Stats().free_bytes, before - bytes);
+}
+
+TEST_P(PageSourceConformanceTest, AbsurdRequestsGiveNull) {
+  for (size_t pages :
+       {SIZE_MAX, SIZE_MAX >> TCX_PAGE_SHIFT, SIZE_MAX / 2 + 1,
+        (size_t{1} << 47) >> TCX_PAGE_SHIFT, size_t{UINT32_MAX} + 2}) {
+    EXPECT_EQ(tcx_page_source_allocate(source_, pages, 1, 1), nullptr);
+    CheckStats();
+  }
+  EXPECT_EQ(tcx_page_source_allocate(source_, 1, size_t{1} << 50, 1), nullptr);
+}
+
+TEST_P(PageSourceConformanceTest, FreedPagesLeaveThePagemap) {
+  tcx_span *span = Allocate(9);
+  ASSERT_NE(span, nullptr);
+  uint64_t first = span->first_page;
+  Deallocate(span);
+  for (uint64_t page = first; page < first + 9; page++) {
+    const tcx_span *found = tcx_pagemap_span_of_page(page);
+    EXPECT_TRUE(found == nullptr || found->state == TCX_SPAN_FREE ||
+                found->state == TCX_SPAN_RELEASED);
+  }
+}
+
+TEST_P(PageSourceConformanceTest, ResizeTrimsAndGrowsInPlace) {
+  tcx_span *span = Allocate(20);
+  ASSERT_NE(span, nullptr);
+  Stamp(span, 20);
+  char *start = tcx_span_start(span);
+  ASSERT_TRUE(tcx_page_source_resize(source_, span, 5));
+  EXPECT_EQ(span->pages, 5u);
+  EXPECT_EQ(Stats().in_use_bytes, in_use_ + 5 * TCX_PAGE_SIZE);
+  EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page + 4), span);
+  CheckStats();
+  // What was given back just now is free, so it can be had again.
+  ASSERT_TRUE(tcx_page_source_resize(source_, span, 15));
+  EXPECT_EQ(span->pages, 15u);
+  EXPECT_EQ(tcx_span_start(span), start);
+  EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page + 14), span);
+  EXPECT_TRUE(HasStamp(span, 20, 5));
+  Stamp(span, 15);
+  CheckStats();
+  EXPECT_TRUE(tcx_page_source_resize(source_, span, 15));
+  Deallocate(span);
+}
+
+TEST_P(PageSourceConformanceTest, ResizeNeverTakesWhatIsInUse) {
+  std::vector<tcx_span *> spans;
+  for (uint64_t i = 0; i < 50; i++) {
+    spans.push_back(Allocate(2));
+    ASSERT_NE(spans.back(), nullptr);
+    Stamp(spans.back(), i);
+  }
+  for (uint64_t i = 0; i < spans.size(); i++) {
+    size_t pages = 3 + i % 4;
+    if (tcx_page_source_resize(source_, spans[i], pages)) {
+      EXPECT_EQ(spans[i]->pages, pages);
+      Stamp(spans[i], i);
+    } else {
+      EXPECT_EQ(spans[i]->pages, 2u);
+    }
+  }
+  for (uint64_t i = 0; i < spans.size(); i++) {
+    EXPECT_TRUE(HasStamp(spans[i], i, spans[i]->pages));
+    Deallocate(spans[i]);
+  }
+  tcx_span *span = Allocate(1);
+  EXPECT_FALSE(tcx_page_source_resize(source_, span, SIZE_MAX));
+  EXPECT_EQ(span->pages, 1u);
+  Deallocate(span);
+}
+
+TEST_P(PageSourceConformanceTest, CountsCalls) {
+  tcx_page_source_stats before = Stats();
+  tcx_span *span = Allocate(1);
+  EXPECT_EQ(Stats().spans_allocated, before.spans_allocated + 1);
+  Deallocate(span);
+  EXPECT_EQ(Stats().spans_deallocated, before.spans_deallocated + 1);
+}
+
+TEST_P(PageSourceConformanceTest, ThreadsShareIt) {
+  std::vector<std::thread> threads;
+  for (uint64_t id = 1; id <= 4; id++) {
+    threads.emplace_back([this, id] {
+      std::mt19937 random(static_cast<unsigned>(id));
+      std::vector<tcx_span *> spans;
+      for (int i = 0; i < 300; i++) {
+        if (i % 50 == 49) {
+          tcx_page_source_release(source_, 4 * TCX_PAGE_SIZE);
+        }
+        if (spans.size() > 8 || (!spans.empty() && random() % 2 == 0)) {
+          size_t index = random() % spans.size();
+          EXPECT_TRUE(HasStamp(spans[index], id, spans[index]->pages));
+          tcx_page_source_deallocate(source_, spans[index]);
+          spans.erase(spans.begin() + static_cast<long>(index));
+        } else {
+          tcx_span *span =
+              tcx_page_source_allocate(source_, 1 + random() % 6, 1, 1);
+          ASSERT_NE(span, nullptr);
+          Stamp(span, id);
+          spans.push_back(span);
+        }
+      }
+      for (tcx_span *span : spans) {
+        tcx_page_source_deallocate(source_, span);
+      }
+    });
+  }
+  for (std::thread &thread : threads) {
+    thread.join();
+  }
+  errno = 4711;  // Making threads may change it.
+}
+
+TEST_P(PageSourceConformanceTest, ForkedChildGoesOn) {
+  tcx_span *span = Allocate(2);
+  source_->ops->fork_prepare(source_);
+  pid_t child = fork();
+  if (child == 0) {
+    source_->ops->fork_child(source_);
+    source_->ops->check(source_);
+    tcx_page_source_deallocate(source_, span);
+    _exit(tcx_page_source_allocate(source_, 3, 1, 1) != nullptr ? 0 : 1);
+  }
+  source_->ops->fork_parent(source_);
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  Deallocate(span);
+}
+
+std::string NameOf(const ::testing::TestParamInfo<Factory> &factory) {
+  return factory.index == 0 ? "PageHeap" : "Fake";
+}
+
+INSTANTIATE_TEST_SUITE_P(All, PageSourceConformanceTest,
+                         ::testing::Values(PageHeap, Fake), NameOf);
+
+}  // namespace
