@@ -1,0 +1,353 @@
+// central_freelist.c -- see central_freelist.h.
+#include "middle/central_freelist.h"
+
+#include "backend/metadata.h"
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "pagemap/pagemap.h"
+
+#define BUCKETS TCX_CENTRAL_FREELIST_BUCKETS
+#define NO_BUCKET BUCKETS  // of a full span, or one that is not listed yet
+#define INLINE_OBJECTS (64u * TCX_SPAN_INLINE_WORDS)
+
+// An object on its way back: where its free bit is.
+struct place {
+  struct tcx_span *span;
+  uint32_t index;
+};
+
+static const struct tcx_size_class *row_of(
+    const struct tcx_central_freelist *self) {
+  return &tcx_size_classes[self->size_class];
+}
+
+// -- lists by how full a span is ----------------------------------------------
+
+// With up to 16 objects a bucket per count; with more, one per doubling.
+static unsigned bucket_for(unsigned allocated, unsigned objects) {
+  TCX_ASSERT(allocated > 0 && allocated < objects);
+  unsigned emptiness =
+      objects <= 16 ? allocated : tcx_highest_bit(allocated) + 1;
+  return emptiness < BUCKETS ? BUCKETS - emptiness : 0;
+}
+
+static void list_push(struct tcx_central_freelist *self, struct tcx_span *span,
+                      unsigned bucket) {
+  struct tcx_span *head = self->lists[bucket];
+  span->bucket = (uint8_t)bucket;
+  span->prev = NULL;
+  span->next = head;
+  if (head != NULL) {
+    head->prev = span;
+  }
+  self->lists[bucket] = span;
+  self->nonempty_mask |= UINT64_C(1) << bucket;
+}
+
+static void list_remove(struct tcx_central_freelist *self,
+                        struct tcx_span *span) {
+  if (span->next != NULL) {
+    span->next->prev = span->prev;
+  }
+  if (span->prev != NULL) {
+    span->prev->next = span->next;
+  } else {
+    self->lists[span->bucket] = span->next;
+    if (span->next == NULL) {
+      self->nonempty_mask &= ~(UINT64_C(1) << span->bucket);
+    }
+  }
+  span->bucket = NO_BUCKET;
+}
+
+// Moves a span that is not empty to the list where its count belongs.
+static void relist(struct tcx_central_freelist *self, struct tcx_span *span) {
+  unsigned objects = row_of(self)->objects;
+  unsigned bucket = NO_BUCKET;
+  if (span->allocated < objects) {
+    bucket = bucket_for(span->allocated, objects);
+  }
+  if (bucket == span->bucket) {
+    return;
+  }
+  if (span->bucket != NO_BUCKET) {
+    list_remove(self, span);
+  }
+  if (bucket != NO_BUCKET) {
+    list_push(self, span, bucket);
+  }
+}
+
+// -- spans, without the lock --------------------------------------------------
+
+static size_t bitmap_bytes(unsigned objects) {
+  return tcx_span_bitmap_words(objects) * sizeof(uint64_t);
+}
+
+// A span whose objects are all free, on no list. NULL: no memory.
+static struct tcx_span *span_build(struct tcx_central_freelist *self) {
+  const struct tcx_size_class *row = row_of(self);
+  uint64_t *words = NULL;
+  if (row->objects > INLINE_OBJECTS) {
+    words = (uint64_t *)tcx_metadata_allocate(bitmap_bytes(row->objects));
+    if (words == NULL) {
+      return NULL;
+    }
+  }
+  struct tcx_span *span =
+      tcx_page_source_allocate(self->pages, row->pages, 1, row->objects);
+  if (span == NULL) {
+    if (words != NULL) {
+      tcx_metadata_free(words, bitmap_bytes(row->objects));
+    }
+    return NULL;
+  }
+  tcx_span_init_objects(span, self->size_class, words);
+  span->flags &= (uint8_t)~TCX_SPAN_ZERO;
+  span->bucket = NO_BUCKET;
+  span->released_words = 0;
+  // The neighbours' owners read it under the page source's lock; both values
+  // keep them from merging with this span.
+  tcx_atomic_store_relaxed(&span->state, (uint8_t)TCX_SPAN_SMALL);
+  tcx_pagemap_register_class(span, self->size_class);
+  return span;
+}
+
+// Gives back an empty span that is on no list.
+static void span_destroy(struct tcx_central_freelist *self,
+                         struct tcx_span *span) {
+  unsigned objects = row_of(self)->objects;
+  TCX_ASSERT(span->allocated == 0);
+  TCX_ASSERT(span->bucket == NO_BUCKET);
+  tcx_pagemap_unregister_class(span);
+  if (objects > INLINE_OBJECTS) {
+    tcx_metadata_free(span->bitmap, bitmap_bytes(objects));
+  }
+  span->bitmap = NULL;
+  span->size_class = 0;
+  span->next = NULL;
+  span->prev = NULL;
+  TCX_ASSERT((span->flags & TCX_SPAN_ZERO) == 0);
+  tcx_atomic_store_relaxed(&span->state, (uint8_t)TCX_SPAN_LARGE);
+  tcx_page_source_deallocate(self->pages, span);
+}
+
+// -- out ----------------------------------------------------------------------
+
+void tcx_central_freelist_init(struct tcx_central_freelist *self,
+                               struct tcx_page_source *pages,
+                               unsigned size_class) {
+  TCX_ASSERT(size_class > 0 && size_class < TCX_RUN_CLASS_FIRST);
+  self->pages = pages;
+  self->size_class = size_class;
+  tcx_lock_init(&self->lock, TCX_LOCK_RANK_CENTRAL_FREELIST);
+}
+
+// Takes from the listed spans, fullest first. Caller holds the lock.
+static unsigned take_listed(struct tcx_central_freelist *self, void **batch,
+                            unsigned count) {
+  unsigned moved = 0;
+  while (moved < count && self->nonempty_mask != 0) {
+    struct tcx_span *span = self->lists[tcx_lowest_bit(self->nonempty_mask)];
+    if (span->next != NULL) {
+      __builtin_prefetch(span->next, 1);
+    }
+    moved += tcx_span_take(span, batch + moved, count - moved);
+    relist(self, span);
+  }
+  tcx_counter_add(&self->free_objects, -(uint64_t)moved);
+  tcx_counter_add(&self->out_objects, moved);
+  return moved;
+}
+
+// Takes from new spans. Only the last of them can have objects left, so only
+// that one is listed; the lock is taken once, after all calls for memory.
+static TCX_NOINLINE unsigned take_new(struct tcx_central_freelist *self,
+                                      void **batch, unsigned count) {
+  unsigned moved = 0;
+  uint64_t spans = 0;
+  struct tcx_span *last = NULL;
+  while (moved < count) {
+    struct tcx_span *span = span_build(self);
+    if (span == NULL) {
+      break;
+    }
+    moved += tcx_span_take(span, batch + moved, count - moved);
+    last = span;
+    spans++;
+  }
+  if (spans == 0) {
+    return 0;
+  }
+  tcx_lock_acquire(&self->lock);
+  relist(self, last);
+  tcx_counter_add(&self->spans, spans);
+  tcx_counter_add(&self->spans_total, spans);
+  tcx_counter_add(&self->out_objects, moved);
+  tcx_counter_add(&self->free_objects, spans * row_of(self)->objects - moved);
+  tcx_lock_release(&self->lock);
+  return moved;
+}
+
+unsigned tcx_central_freelist_remove_range(struct tcx_central_freelist *self,
+                                           void **batch, unsigned count) {
+  TCX_ASSERT(count > 0 && count <= TCX_BATCH_MAX);
+  unsigned moved = 0;
+  // In a class of one object per span there is never a list to look at.
+  if (row_of(self)->objects > 1) {
+    tcx_lock_acquire(&self->lock);
+    moved = take_listed(self, batch, count);
+    tcx_lock_release(&self->lock);
+  }
+  // Other threads may insert objects meanwhile. That only means one span more
+  // than needed.
+  if (moved < count) {
+    moved += take_new(self, batch + moved, count - moved);
+  }
+  return moved;
+}
+
+// -- back ---------------------------------------------------------------------
+
+// Where the object's bit is. An object whose span was given back already (a
+// late double free) mostly has no span by now, or one of another class.
+static struct place place_of(const struct tcx_central_freelist *self,
+                             const struct tcx_size_class *row,
+                             struct tcx_span *span, const void *object) {
+  if (TCX_UNLIKELY(span == NULL || span->size_class != self->size_class)) {
+    tcx_fatal(
+        "free(): invalid pointer %p (not in a span of objects of %u bytes)",
+        object, (unsigned)row->size);
+  }
+  size_t offset = (size_t)((const char *)object - tcx_span_start(span));
+  if (TCX_UNLIKELY(offset >= tcx_span_bytes(span) ||
+                   !tcx_object_offset_is_exact(row, (uint32_t)offset))) {
+    tcx_fatal(
+        "free(): invalid pointer %p (not the start of an object of %u bytes)",
+        object, (unsigned)row->size);
+  }
+  struct place place = {span, tcx_object_index(row, (uint32_t)offset)};
+  return place;
+}
+
+// Maps the batch. Two passes, so that the misses of the span heads overlap.
+static void map_batch(const struct tcx_central_freelist *self,
+                      void *const *batch, unsigned count,
+                      struct place *places) {
+  const struct tcx_size_class *row = row_of(self);
+  for (unsigned i = 0; i < count; i++) {
+    places[i].span = tcx_pagemap_span_of(batch[i]);
+    __builtin_prefetch(places[i].span, 1);
+  }
+  for (unsigned i = 0; i < count; i++) {
+    places[i] = place_of(self, row, places[i].span, batch[i]);
+    if (row->objects > INLINE_OBJECTS) {
+      __builtin_prefetch(&places[i].span->bitmap[places[i].index / 64], 1);
+    }
+  }
+}
+
+// Puts the objects back; spans that become empty leave their lists and are
+// linked to *empty by `next`. Returns the index of the first object that was
+// free already, or count. Caller holds the lock.
+static unsigned put_batch(struct tcx_central_freelist *self,
+                          const struct place *places, unsigned count,
+                          struct tcx_span **empty) {
+  uint64_t empty_spans = 0;
+  unsigned i = 0;
+  while (i < count) {
+    struct tcx_span *span = places[i].span;
+    for (; i < count && places[i].span == span; i++) {
+      if (TCX_UNLIKELY(!tcx_span_put(span, places[i].index))) {
+        return i;
+      }
+    }
+    if (span->allocated > 0) {
+      relist(self, span);
+      continue;
+    }
+    if (span->bucket != NO_BUCKET) {
+      list_remove(self, span);
+    }
+    span->next = *empty;
+    *empty = span;
+    empty_spans++;
+  }
+  tcx_counter_add(&self->spans, -empty_spans);
+  tcx_counter_add(&self->out_objects, -(uint64_t)count);
+  tcx_counter_add(&self->free_objects,
+                  count - empty_spans * row_of(self)->objects);
+  return count;
+}
+
+void tcx_central_freelist_insert_range(struct tcx_central_freelist *self,
+                                       void *const *batch, unsigned count) {
+  TCX_ASSERT(count > 0 && count <= TCX_BATCH_MAX);
+  struct place places[TCX_BATCH_MAX];
+  map_batch(self, batch, count, places);
+
+  struct tcx_span *empty = NULL;
+  tcx_lock_acquire(&self->lock);
+  unsigned put = put_batch(self, places, count, &empty);
+  tcx_lock_release(&self->lock);
+  if (TCX_UNLIKELY(put < count)) {
+    tcx_fatal("free(): double free of %p (object of %u bytes)", batch[put],
+              (unsigned)row_of(self)->size);
+  }
+  while (empty != NULL) {
+    struct tcx_span *span = empty;
+    empty = span->next;
+    span_destroy(self, span);
+  }
+}
+
+// -- looking ------------------------------------------------------------------
+
+void tcx_central_freelist_read_stats(const struct tcx_central_freelist *self,
+                                     struct tcx_central_freelist_stats *out) {
+  out->spans = tcx_atomic_load_relaxed(&self->spans);
+  out->spans_total = tcx_atomic_load_relaxed(&self->spans_total);
+  out->free_objects = tcx_atomic_load_relaxed(&self->free_objects);
+  out->out_objects = tcx_atomic_load_relaxed(&self->out_objects);
+  out->lock_waits = tcx_atomic_load_relaxed(&self->lock.waits);
+}
+
+// I1 and I3 of one list; returns its free objects, for I2.
+static uint64_t check_list(const struct tcx_central_freelist *self,
+                           unsigned bucket) {
+  const unsigned objects = row_of(self)->objects;
+  uint64_t free_objects = 0;
+  const struct tcx_span *prev = NULL;
+  for (const struct tcx_span *span = self->lists[bucket]; span != NULL;
+       span = span->next) {
+    tcx_span_check(span);
+    TCX_CHECK(span->size_class == self->size_class);
+    TCX_CHECK(span->prev == prev);
+    TCX_CHECK(span->allocated > 0 && span->allocated < objects);
+    TCX_CHECK(span->bucket == bucket);
+    TCX_CHECK(bucket == bucket_for(span->allocated, objects));
+    TCX_CHECK(tcx_pagemap_span_of(tcx_span_start(span)) == span);
+    TCX_CHECK(tcx_pagemap_class_byte(tcx_span_start(span)) ==
+              2 * self->size_class);
+    free_objects += objects - span->allocated;
+    prev = span;
+  }
+  return free_objects;
+}
+
+void tcx_central_freelist_check(struct tcx_central_freelist *self) {
+  tcx_lock_acquire(&self->lock);
+  uint64_t free_objects = 0;
+  for (unsigned i = 0; i < BUCKETS; i++) {
+    TCX_CHECK(((self->nonempty_mask >> i & 1) != 0) ==
+              (self->lists[i] != NULL));
+    free_objects += check_list(self, i);
+  }
+  TCX_CHECK(self->nonempty_mask >> BUCKETS == 0);
+  TCX_CHECK(free_objects == self->free_objects);
+  TCX_CHECK(self->spans * row_of(self)->objects ==
+            self->free_objects + self->out_objects);
+  tcx_lock_release(&self->lock);
+}
