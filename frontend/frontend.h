@@ -1,0 +1,62 @@
+// frontend.h -- the seam of a front end: its fast and its slow half.
+//
+// A front end caches free objects near the thread (or CPU) that uses them.
+//   fast  tcx_frontend_pop and tcx_frontend_push, static inline, in the front
+//         end's own header; the build picks it (frontend/selected.h). No table:
+//         they are compiled into malloc and free.
+//   slow  this table, reached only when the fast half gave up.
+//
+// Every entry is thread safe and is called without any lock held.
+#ifndef TCX_FRONTEND_FRONTEND_H_
+#define TCX_FRONTEND_FRONTEND_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "backend/page_source.h"
+#include "base/compiler.h"
+#include "middle/object_source.h"
+
+TCX_BEGIN_DECLS
+
+struct tcx_frontend_stats {
+  uint64_t caches;           // live threads (CPUs) with a cache
+  uint64_t cached_bytes;     // free small objects in caches
+  uint64_t run_cache_bytes;  // free blocks of run classes in caches
+  uint64_t refills;
+  uint64_t overflows;
+  uint64_t removed_objects;   // from the object source, since start
+  uint64_t inserted_objects;  // into it
+  uint64_t run_spans;         // blocks of run classes made, since start
+  uint64_t scavenges;
+  uint64_t steals;  // of budget between caches
+};
+
+struct tcx_frontend_ops {
+  const char *name;  // "perthread"
+  // Called once, before any other entry, with the tiers below.
+  void (*start)(struct tcx_object_source *objects,
+                struct tcx_page_source *pages);
+  // An object of the class after the fast half found none; makes the calling
+  // thread's cache on its first call. NULL: no memory. `*zeroed` (may not be
+  // NULL) tells whether the object is known to read as zero.
+  void *(*refill)(unsigned size_class, bool *zeroed);
+  // Takes a free object after the fast half found no room. The caller has
+  // excluded the double free.
+  void (*overflow)(unsigned size_class, void *object);
+  // Gives the calling thread's cached objects to the tiers below.
+  void (*flush)(void);
+  // End of the calling thread; later calls of it bypass the cache.
+  void (*thread_exit)(void);
+  void (*stats)(struct tcx_frontend_stats *out);
+  // Walks the invariants of the calling thread's cache.
+  void (*check)(void);
+};
+
+// The one that is linked.
+extern const struct tcx_frontend_ops *const tcx_frontend;
+
+TCX_END_DECLS
+
+#endif  // TCX_FRONTEND_FRONTEND_H_

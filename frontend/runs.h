@@ -1,0 +1,24 @@
+// runs.h -- blocks of the run classes, 256 KiB to 4 MiB: one object per span.
+//
+// They bypass the middle: a block is a span of the page source, registered by
+// its first page alone, so that an interior pointer reaches free's slow path.
+// Slabs cache up to four of a class, within a budget of their own that all
+// slabs share: a 32nd of the heap, but at least 4 and at most 16 MiB.
+#ifndef TCX_FRONTEND_RUNS_H_
+#define TCX_FRONTEND_RUNS_H_
+
+#include <stdbool.h>
+
+#include "backend/page_source.h"
+#include "base/compiler.h"
+
+TCX_BEGIN_DECLS
+
+// NULL: no memory. `*zeroed`: the block is known to read as zero.
+TCX_NODISCARD void *tcx_run_allocate(struct tcx_page_source *pages,
+                                     unsigned size_class, bool *zeroed);
+void tcx_run_deallocate(struct tcx_page_source *pages, void *object);
+
+TCX_END_DECLS
+
+#endif  // TCX_FRONTEND_RUNS_H_

@@ -1,0 +1,41 @@
+// thread.h -- what a thread has of its own: one small block of static TLS.
+//
+// Static TLS is scarce for a preloaded library (at most 64 bytes, tested), and
+// one line holds all that the fast paths read.
+#ifndef TCX_FRONTEND_THREAD_H_
+#define TCX_FRONTEND_THREAD_H_
+
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "frontend/slab.h"
+
+TCX_BEGIN_DECLS
+
+enum tcx_thread_flag {
+  // The thread's cache was given back at its end; what it still allocates and
+  // frees (late destructors) goes to the middle directly.
+  TCX_THREAD_EXITED = 1u << 0,
+  // A cache is being made; recursion goes to the middle directly.
+  TCX_THREAD_STARTING = 1u << 1,
+};
+
+struct tcx_thread {
+  // Never NULL: the dummy until the thread's first slow path.
+  const struct tcx_slab *slab;
+  // Bytes until the next visit of malloc's slow path: for sampling, and for a
+  // slow path that asks this thread to come by again. Starts at 0, so the first
+  // malloc of each thread is slow.
+  int64_t sample_bytes;
+  uint32_t flags;
+  uint32_t exit_rounds;  // of thread-specific destructors gone by
+};
+
+static_assert(sizeof(struct tcx_thread) <= 64, "static TLS is scarce");
+
+extern TCX_HIDDEN __thread struct tcx_thread tcx_thread
+    __attribute__((tls_model("initial-exec")));
+
+TCX_END_DECLS
+
+#endif  // TCX_FRONTEND_THREAD_H_
