@@ -1,0 +1,36 @@
+// libc.h -- prototypes of what tcx exports and no header of libc declares, or
+// declares with attributes that a definition should not have.
+#ifndef TCX_LIBC_LIBC_H_
+#define TCX_LIBC_LIBC_H_
+
+#include <stddef.h>
+
+#include "base/compiler.h"
+
+TCX_BEGIN_DECLS
+
+void *malloc(size_t size);
+void free(void *pointer);
+void free_sized(void *pointer, size_t size);
+void free_aligned_sized(void *pointer, size_t align, size_t size);
+void sdallocx(void *pointer, size_t size, int flags);
+void *calloc(size_t count, size_t size);
+void *realloc(void *pointer, size_t size);
+void *reallocarray(void *pointer, size_t count, size_t size);
+size_t malloc_usable_size(void *pointer);
+
+TCX_END_DECLS
+
+// A second exported name of a function of the same file. gcc wants the alias to
+// have the attributes that it knows of malloc and its like; clang has no word
+// for that, and does not ask.
+#ifdef __clang__
+#define TCX_COPY_ATTRIBUTES(target)
+#else
+#define TCX_COPY_ATTRIBUTES(target) __attribute__((copy(target)))
+#endif
+#define TCX_LIBC_ALIAS(name, target)                                        \
+  TCX_EXPORT extern __typeof__(target) name __attribute__((alias(#target))) \
+  TCX_COPY_ATTRIBUTES(target)
+
+#endif  // TCX_LIBC_LIBC_H_

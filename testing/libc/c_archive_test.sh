@@ -1,0 +1,29 @@
+#!/bin/bash
+# c_archive_test.sh ARCHIVE MAIN.c -- a C program on the archive, by gcc alone.
+#
+# Method: MAIN.c (static_symbols_test.c) is linked with the archive and with no
+#   C++ library, dynamic and fully static, and run; it checks itself that tcx
+#   served it.
+set -euo pipefail
+archive=$1
+main=$2
+out=${TEST_TMPDIR:-$(mktemp -d)}
+
+for mode in "" -static; do
+  # shellcheck disable=SC2086
+  gcc -std=c11 -D_GNU_SOURCE -O1 -fno-builtin -Wall -Werror -I. $mode "$main" "$archive" \
+    -pthread -o "$out/program"
+  if readelf -d "$out/program" | grep -E 'NEEDED.*(stdc\+\+|c\+\+)'; then
+    echo "the program needs a C++ library" >&2
+    exit 1
+  fi
+  "$out/program"
+done
+
+# Nothing but our public names is global in the archive.
+if nm -g --defined-only "$archive" | awk 'NF == 3 { print $3 }' |
+  grep -E '^tcx_' | grep -v '^tcx_served_objects$'; then
+  echo "private names are global" >&2
+  exit 1
+fi
+echo "c_archive_test: passed"
