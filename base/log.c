@@ -53,10 +53,20 @@ static TCX_NORETURN void die(void) {
     tcx_syscall3(SYS_exit_group, 128 + SIGABRT, 0, 0);
 }
 
+static void (*fatal_report)(void);
+
+void tcx_fatal_install(void (*report)(void)) {
+  fatal_report = report;
+}
+
 void tcx_fatal(const char *format, ...) {
   va_list args;
   va_start(args, format);
   write_line(format, args);
   va_end(args);
+  void (*report)(void) = fatal_report;
+  fatal_report = NULL;  // A failure inside it ends here.
+  if (report != NULL)
+    report();
   die();
 }

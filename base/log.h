@@ -14,6 +14,10 @@ void tcx_log(const char *format, ...) TCX_PRINTF(1, 2);
 // here.
 TCX_COLD TCX_NORETURN void tcx_fatal(const char *format, ...) TCX_PRINTF(1, 2);
 
+// What tcx_fatal calls between its line and the end, once, whatever else goes
+// wrong in it: to print the stack. NULL: nothing. Called at start.
+void tcx_fatal_install(void (*report)(void));
+
 TCX_END_DECLS
 
 #endif  // TCX_BASE_LOG_H_

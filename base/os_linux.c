@@ -109,7 +109,7 @@ unsigned tcx_os_possible_cpus(void) {
   unsigned count = tcx_atomic_load_relaxed(&cached);
   if (count != 0)
     return count;
-  char list[1024];
+  char list[1024] = {0};
   size_t bytes =
       read_file("/sys/devices/system/cpu/possible", list, sizeof(list));
   count = count_from_list(list, bytes);

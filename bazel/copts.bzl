@@ -43,8 +43,9 @@ _OPTIMIZE = select({
     "//conditions:default": ["-O2"],
 })
 
-# The fast paths have no stack frame, no call through the PLT and no canary;
-# gcc must not take our malloc for its built-in one.
+# No call through the PLT and no canary on the fast paths; gcc must not take our
+# malloc for its built-in one. Frame pointers let a fatal report walk the stack;
+# only the entry points (NO_FRAME) do without.
 _ALLOCATOR = [
     "-g",
     "-fvisibility=hidden",
@@ -56,9 +57,13 @@ _ALLOCATOR = [
     "-fno-plt",
     "-fno-semantic-interposition",
     "-fno-stack-protector",
-    "-fomit-frame-pointer",
+    "-fno-omit-frame-pointer",
     "-U_FORTIFY_SOURCE",
 ]
+
+# For the files of the fast paths: leaf functions that leave the caller's frame
+# pointer alone, and tail-call their slow paths.
+NO_FRAME = ["-fomit-frame-pointer"]
 
 PAGE_DEFINES = select({
     _config("page_size_" + size): ["TCX_PAGE_SHIFT=%d" % shift]

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "frontend/selected.h"
 #include "libc/large.h"
+#include "libc/stack.h"
 #include "middle/transfer_source.h"
 #include "pagemap/pagemap.h"
 #include "size_classes/size_classes.h"
@@ -69,6 +70,7 @@ static void wire_tiers(void) {
       TCX_LOCK_RANK_START, &start_lock, tcx_fork_lock_prepare,
       tcx_fork_lock_parent, tcx_fork_lock_child};
   tcx_fork_register(&start_hooks);
+  tcx_fatal_install(tcx_stack_print);
   tcx_metadata_start();
   tcx_pagemap_start();
   tcx_system_start();

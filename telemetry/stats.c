@@ -27,7 +27,7 @@ void tcx_stats_start(struct tcx_object_source *object_source,
   report_at_exit = when != NULL && strcmp(when, "exit") == 0;
   const char *path = tcx_os_getenv("TCX_STATS_FILE");
   if (path != NULL && strlen(path) < PATH_BYTES)
-    strcpy(report_path, path);
+    memcpy(report_path, path, strlen(path) + 1);
 }
 
 // Small objects: returns the bytes of their spans.
