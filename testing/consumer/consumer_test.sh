@@ -45,7 +45,7 @@ serves() {
 needs() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p'; }
 
 run_bazel build --jobs=2 --nosandbox_debug --noshow_progress \
-  --ui_event_filters=-info //... @tcx//:libtcx_perthread.a ||
+  --ui_event_filters=-info //:all @tcx//:libtcx_perthread.a ||
   fail "bazel build"
 
 for malloc in tcx tcx_perthread tcx_perthread_4k tcx_perthread_256k static; do
