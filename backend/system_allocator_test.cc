@@ -41,8 +41,8 @@ tcx_system_stats Stats() {
 }
 
 bool IsInWindow(const void *at) {
-  return reinterpret_cast<uintptr_t>(at) >> TCX_PAGEMAP_WINDOW_SHIFT ==
-         tcx_pagemap_window_id;
+  return tcx_pagemap_window_page(&tcx_pagemap_window, at) <
+         tcx_pagemap_window.pages;
 }
 
 // Pieces never overlap, are aligned, zero and writable.

@@ -37,4 +37,11 @@
 // previous call stored costs a failed store-to-load forwarding: 2 to 5 ns.
 #define TCX_KEEP_SIMPLE(pointer) __asm__("" : "+r"(pointer))
 
+// The same, and keeps the value where a function returns it: one move less.
+#ifdef __x86_64__
+#define TCX_KEEP_AS_RESULT(pointer) __asm__("" : "+a"(pointer))
+#else
+#define TCX_KEEP_AS_RESULT(pointer) TCX_KEEP_SIMPLE(pointer)
+#endif
+
 #endif  // TCX_BASE_COMPILER_H_

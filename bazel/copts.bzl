@@ -45,7 +45,7 @@ _OPTIMIZE = select({
 
 # No call through the PLT and no canary on the fast paths; gcc must not take our
 # malloc for its built-in one. Frame pointers let a fatal report walk the stack;
-# only the entry points (NO_FRAME) do without.
+# only the ENTRY_POINTS do without.
 _ALLOCATOR = [
     "-g",
     "-fvisibility=hidden",
@@ -62,8 +62,13 @@ _ALLOCATOR = [
 ]
 
 # For the files of the fast paths: leaf functions that leave the caller's frame
-# pointer alone, and tail-call their slow paths.
-NO_FRAME = ["-fomit-frame-pointer"]
+# pointer alone, tail-call their slow paths by a short jump, and begin with a
+# cache line.
+ENTRY_POINTS = [
+    "-fomit-frame-pointer",
+    "-falign-functions=64",
+    "-fno-reorder-blocks-and-partition",
+]
 
 PAGE_DEFINES = select({
     _config("page_size_" + size): ["TCX_PAGE_SHIFT=%d" % shift]

@@ -3,7 +3,10 @@
 // Compiled into malloc and free. No lock, no call, no division, no atomic
 // read-modify-write. Each is one header line and one slot line.
 //
-// Signals: a handler that runs between the load and the store of `cur` and
+// A header is named by its offset in the slab, 16 x size class, as the table of
+// sizes holds it; the pagemap's byte, 2 x size class, is an eighth of that.
+//
+// Signals: a handler that runs between the load and the store of `top` and
 // leaves the class with as many objects as it found is harmless; POSIX does not
 // let handlers call malloc at all.
 #ifndef TCX_FRONTEND_PERTHREAD_FAST_H_
@@ -16,23 +19,51 @@
 #include "base/compiler.h"
 #include "frontend/thread.h"
 
-// `class_byte` is 2 x size class, as both byte tables hold it.
 TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_frontend_header(
-    unsigned class_byte) {
-  char *slab = (char *)(uintptr_t)tcx_thread.slab;
-  char *header = slab + 8 * (size_t)class_byte;
+    uintptr_t header_offset) {
+  uintptr_t header = (uintptr_t)tcx_thread.slab + header_offset;
   TCX_KEEP_SIMPLE(header);
   return (struct tcx_slab_header *)header;
 }
 
+// &tcx_thread less the thread pointer: the same in every thread.
+static inline intptr_t tcx_frontend_thread_offset(void) {
+  uintptr_t thread_pointer;
+#ifdef __x86_64__
+  __asm__("movq %%fs:0, %0" : "=r"(thread_pointer));
+#else
+  thread_pointer = (uintptr_t)__builtin_thread_pointer();
+#endif
+  return (intptr_t)((uintptr_t)&tcx_thread - thread_pointer);
+}
+
+// The same header, where `thread_offset` is at hand already: spares a load of
+// the global offset table, which would not fit in free's cache line of code.
+TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_frontend_header_at(
+    intptr_t thread_offset, uintptr_t header_offset) {
+#ifdef __x86_64__
+  uintptr_t header = header_offset;
+  // Volatile and with memory: a slow path may replace the slab.
+  __asm__ volatile("addq %%fs:%c2(%1), %0"
+                   : "+r"(header)
+                   : "r"(thread_offset), "i"(offsetof(struct tcx_thread, slab))
+                   : "memory", "cc");
+  return (struct tcx_slab_header *)header;
+#else
+  (void)thread_offset;
+  return tcx_frontend_header(header_offset);
+#endif
+}
+
 // An object of the class, or NULL when there is none (class 0: always).
-TCX_ALWAYS_INLINE void *tcx_frontend_pop(unsigned class_byte) {
-  struct tcx_slab_header *header = tcx_frontend_header(class_byte);
-  void **cur = header->cur;
-  void *object = cur[-1];
+TCX_ALWAYS_INLINE void *tcx_frontend_pop(uintptr_t header_offset) {
+  struct tcx_slab_header *header = tcx_frontend_header(header_offset);
+  void **top = header->top;
+  void *object = *top;
+  TCX_KEEP_AS_RESULT(object);
   if (TCX_UNLIKELY(((uintptr_t)object & 1) != 0))
     return NULL;
-  header->cur = cur - 1;
+  header->top = top - 1;
   // No slot holds NULL, so the caller's test for it costs nothing here.
   if (object == NULL)
     __builtin_unreachable();
@@ -41,23 +72,25 @@ TCX_ALWAYS_INLINE void *tcx_frontend_pop(unsigned class_byte) {
 
 // False: no room, class 0, or the object was freed twice in a row; nothing has
 // changed then.
-TCX_ALWAYS_INLINE bool tcx_frontend_push(unsigned class_byte, void *object) {
-  struct tcx_slab_header *header = tcx_frontend_header(class_byte);
-  void **cur = header->cur;
-  if (TCX_UNLIKELY(cur >= header->end))
+TCX_ALWAYS_INLINE bool tcx_frontend_push(struct tcx_slab_header *header,
+                                         void *object) {
+  void **top = header->top;
+  if (TCX_UNLIKELY(*top == object))
     return false;
-  if (TCX_UNLIKELY(cur[-1] == object))
+  top++;
+  if (TCX_UNLIKELY(top > header->end))
     return false;
-  *cur = object;
-  header->cur = cur + 1;
+  TCX_KEEP_SIMPLE(top);
+  *top = object;
+  header->top = top;
   return true;
 }
 
 // True if the object lies on top of its class: it is free already. Only slow
 // paths ask; fast ones find out beside the push.
-static inline bool tcx_frontend_top_is(unsigned class_byte,
+static inline bool tcx_frontend_top_is(uintptr_t header_offset,
                                        const void *object) {
-  return tcx_frontend_header(class_byte)->cur[-1] == object;
+  return *tcx_frontend_header(header_offset)->top == object;
 }
 
 #endif  // TCX_FRONTEND_PERTHREAD_FAST_H_

@@ -24,14 +24,14 @@ tcx_page_source *pages;
 
 void *Allocate(size_t size) {
   unsigned c = tcx_size_class_of(size);
-  void *object = tcx_frontend_pop(2 * c);
+  void *object = tcx_frontend_pop(16 * c);
   bool zeroed;
   return object != nullptr ? object : tcx_frontend->refill(c, &zeroed);
 }
 void Free(void *object) {
   unsigned byte = tcx_pagemap_class_byte(object);
   ASSERT_NE(byte, 0u);
-  if (!tcx_frontend_push(byte, object)) {
+  if (!tcx_frontend_push(tcx_frontend_header(8 * byte), object)) {
     tcx_frontend->overflow(byte / 2, object);
   }
 }
@@ -75,8 +75,8 @@ TEST_F(PerthreadTest, PushOfTheTopObjectIsRefused) {
   void *object = Allocate(64);
   Free(object);
   unsigned byte = tcx_pagemap_class_byte(object);
-  EXPECT_FALSE(tcx_frontend_push(byte, object));
-  EXPECT_TRUE(tcx_frontend_top_is(byte, object));
+  EXPECT_FALSE(tcx_frontend_push(tcx_frontend_header(8 * byte), object));
+  EXPECT_TRUE(tcx_frontend_top_is(8 * byte, object));
   EXPECT_EQ(Allocate(64), object);
   Free(object);
 }

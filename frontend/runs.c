@@ -50,8 +50,8 @@ static void other_runs_drop(struct tcx_slab *self, unsigned except) {
       continue;
     tcx_slab_wire_remove(self, i);
     size_t count = tcx_slab_count(self, i);
-    self->headers[i].cur -= count;
-    tcx_slab_give_down(self, i, self->headers[i].cur, count);
+    self->headers[i].top -= count;
+    tcx_slab_give_down(self, i, self->headers[i].top + 1, count);
     tcx_slab_set_capacity(self, i, 0);
   }
 }

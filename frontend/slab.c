@@ -18,7 +18,7 @@
 #define SCAVENGE_MS 100
 
 static void *const shared_guard = TCX_SLAB_GUARD;
-#define NO_ARRAY ((void **)(uintptr_t)(&shared_guard + 1))
+#define NO_ARRAY ((void **)(uintptr_t)&shared_guard)
 
 const struct tcx_slab tcx_slab_dummy = {
     .headers = {[0 ... TCX_SIZE_CLASS_COUNT - 1] = {NO_ARRAY, NO_ARRAY}},
@@ -28,7 +28,7 @@ void tcx_slab_init(struct tcx_slab *self, struct tcx_slab_sources *sources,
                    uint64_t budget_bytes) {
   memset(self, 0, sizeof *self);
   for (unsigned i = 0; i < TCX_SIZE_CLASS_COUNT; i++) {
-    self->headers[i].cur = NO_ARRAY;
+    self->headers[i].top = NO_ARRAY;
     self->headers[i].end = NO_ARRAY;
   }
   self->sources = sources;
@@ -82,8 +82,8 @@ static bool array_resize(struct tcx_slab *self, unsigned size_class,
   size_t old_slots = row->slots;
   row->begin = begin;
   row->slots = (uint16_t)total;
-  header->cur = begin + count;
-  header->end = begin + tcx_min_size(capacity, total);
+  header->top = begin + count - 1;
+  header->end = begin + tcx_min_size(capacity, total) - 1;
   if (old != NULL) {
     tcx_metadata_free(old - 1, (old_slots + 1) * sizeof(void *));
   }
@@ -104,7 +104,7 @@ void tcx_slab_set_capacity(struct tcx_slab *self, unsigned size_class,
   } else {
     tcx_counter_add(&self->capacity_bytes, change);
   }
-  header->end = row->begin + capacity;
+  header->end = row->begin + capacity - 1;
 }
 
 // Halves the unused room of every other small class; for a class that needs
@@ -185,9 +185,9 @@ void tcx_slab_wire_remove(struct tcx_slab *self, unsigned size_class) {
 
 static void *slot_pop(struct tcx_slab *self, unsigned size_class) {
   struct tcx_slab_header *header = &self->headers[size_class];
-  void *object = header->cur[-1];
+  void *object = *header->top;
   TCX_ASSERT(((uintptr_t)object & 1) == 0);
-  header->cur--;
+  header->top--;
   return object;
 }
 
@@ -224,11 +224,11 @@ static void *refill_small(struct tcx_slab *self, unsigned size_class) {
     return NULL;
   tcx_counter_add(&self->counts.removed_objects, got);
   // Reversed, so that later pops go upwards in memory, as the batch does.
-  void **cur = self->headers[size_class].cur;
+  void **top = self->headers[size_class].top;
   for (unsigned i = got - 1; i > 0; i--)
-    *cur++ = batch[i];
-  TCX_ASSERT(cur <= self->headers[size_class].end);
-  self->headers[size_class].cur = cur;
+    *++top = batch[i];
+  TCX_ASSERT(top <= self->headers[size_class].end);
+  self->headers[size_class].top = top;
   return batch[0];
 }
 
@@ -290,8 +290,9 @@ static void room_make(struct tcx_slab *self, unsigned size_class) {
   if (count == 0)
     return;
   size_t spill = tcx_min_size((count + 1) / 2, TCX_BATCH_MAX);
-  self->headers[size_class].cur -= spill;
-  tcx_slab_give_down(self, size_class, self->headers[size_class].cur, spill);
+  self->headers[size_class].top -= spill;
+  tcx_slab_give_down(self, size_class, self->headers[size_class].top + 1,
+                     spill);
   row->spilled = (uint16_t)tcx_min_size(row->spilled + spill, UINT16_MAX);
   if (row->refill > batch)
     row->refill = (uint16_t)batch;
@@ -313,9 +314,8 @@ void tcx_slab_overflow(struct tcx_slab *self, unsigned size_class,
   } else {
     room_make(self, size_class);
   }
-  if (header->cur < header->end) {
-    *header->cur = object;
-    header->cur++;
+  if (header->top < header->end) {
+    *++header->top = object;
   } else {
     tcx_slab_give_down(self, size_class, &object, 1);
   }
@@ -334,7 +334,7 @@ static void bottom_give_down(struct tcx_slab *self, unsigned size_class,
   size_t rest = tcx_slab_count(self, size_class) - count;
   tcx_slab_give_down(self, size_class, row->begin, count);
   memmove(row->begin, row->begin + count, rest * sizeof(void *));
-  header->cur -= count;
+  header->top -= count;
   tcx_slab_set_capacity(self, size_class,
                         tcx_slab_capacity(self, size_class) - count);
 }
@@ -345,7 +345,7 @@ static void array_free(struct tcx_slab *self, unsigned size_class) {
   tcx_slab_set_capacity(self, size_class, 0);
   tcx_metadata_free(row->begin - 1, (row->slots + 1u) * sizeof(void *));
   memset(row, 0, sizeof *row);
-  self->headers[size_class].cur = NO_ARRAY;
+  self->headers[size_class].top = NO_ARRAY;
   self->headers[size_class].end = NO_ARRAY;
 }
 

@@ -3,17 +3,17 @@
 // PLACE IN THE SYSTEM
 //   malloc, free --(fast halves)--> slab --(batches)--> object source
 //
-// LAYOUT. A header per class, {cur, end}: `cur` is one past the top object,
-//   `end` one past the last slot that may be used. 64-bit pointers and an
-//   address made by lea: a header that the previous call stored is then
-//   forwarded to the next load at no cost (TCX_KEEP_SIMPLE).
-//     slots      begin[-1]  begin[0] ... cur[-1]  cur ... end[-1]   up to slots
-//                guard      objects               room
+// LAYOUT. A header per class, {top, end}: the slot of the top object, and the
+//   last slot that may be used. 64-bit pointers and an address that is computed
+//   before the access: a header that the previous call stored is then forwarded
+//   to the next load at no cost (TCX_KEEP_SIMPLE).
+//     slots      begin[-1]  begin[0] ... *top   top[1] ... *end   up to slots
+//                guard      objects             room
 //   Under each class lies a guard, an odd word: a pop that reads an odd value
-//   found the class empty. A class without an array has cur == end just above
-//   a shared guard: empty and full at once. So has class 0, and so have all
-//   classes of the dummy slab, with which a thread starts: the fast halves need
-//   no test for "initialised?".
+//   found the class empty. A class without an array has top == end on a shared
+//   guard: empty and full at once. So has class 0, and so have all classes of
+//   the dummy slab, with which a thread starts: the fast halves need no test
+//   for "initialised?".
 //
 // WHAT IT DECIDES
 //   Capacity follows regret. A class that overflows spills objects and
@@ -27,17 +27,15 @@
 //   wire was not touched by the next scavenge, what is under it was idle.
 //
 // INVARIANTS (tcx_slab_check)
-//   I1. begin <= cur <= end <= begin + slots; begin[-1] is the guard, or, with
-//   a
-//       wire, the displaced object while begin[wire - 1] is the guard.
-//   I2. Every slot in [begin, cur) holds an object of the class, but the wire.
-//   I3. capacity_bytes == sum of (end - begin) * size over the small classes;
-//       run_bytes the same over the run classes.
+//   I1. begin - 1 <= top <= end < begin + slots; begin[-1] is the guard, or,
+//       with a wire, the displaced object while begin[wire - 1] is the guard.
+//   I2. Every slot in [begin, top] holds an object of the class, but the wire.
+//   I3. capacity_bytes == sum of (end + 1 - begin) * size over the small
+//       classes; run_bytes the same over the run classes.
 //
 // LOCKING: none. A slab belongs to one thread. Functions here are its slow
-// path;
-//   `busy` is set while one runs, so that a signal handler that comes in ends
-//   the process with one line instead of a damaged slab.
+//   path; `busy` is set while one runs, so that a signal handler that comes in
+//   ends the process with one line instead of a damaged slab.
 #ifndef TCX_FRONTEND_SLAB_H_
 #define TCX_FRONTEND_SLAB_H_
 
@@ -58,7 +56,7 @@ TCX_BEGIN_DECLS
 #define TCX_SLAB_RUNS_MAX 4
 
 struct tcx_slab_header {
-  void **cur;
+  void **top;
   void **end;
 };
 
@@ -107,8 +105,8 @@ struct tcx_slab {
   struct tcx_slab *prev;
 };
 
-static_assert(sizeof(struct tcx_slab_header) == 16,
-              "the doubled class byte times 8 is the header's offset");
+static_assert(sizeof(struct tcx_slab_header) == 1 << TCX_SIZE_CLASS_SHIFT,
+              "the table of sizes holds the header's offset");
 static_assert(offsetof(struct tcx_slab, headers) == 0,
               "fast paths add the header's offset to the slab's address");
 static_assert(sizeof(struct tcx_slab) <= 4096, "a thread starts with 4 KiB");

@@ -13,8 +13,8 @@ static uint64_t cached_bytes(const struct tcx_slab *self, unsigned first,
     void **begin = tcx_atomic_load_relaxed(&self->rows[i].begin);
     if (begin == NULL)
       continue;
-    void **cur = tcx_atomic_load_relaxed(&self->headers[i].cur);
-    uintptr_t count = ((uintptr_t)cur - (uintptr_t)begin) / sizeof(void *);
+    void **top = tcx_atomic_load_relaxed(&self->headers[i].top);
+    uintptr_t count = ((uintptr_t)(top + 1) - (uintptr_t)begin) / sizeof *top;
     if (count <= TCX_SLAB_CAPACITY_MAX) {
       bytes += count * tcx_size_classes[i].size;
     }
@@ -34,13 +34,13 @@ static void check_class(const struct tcx_slab *self, unsigned size_class) {
   const struct tcx_slab_header *header = &self->headers[size_class];
   const struct tcx_slab_row *row = &self->rows[size_class];
   if (row->begin == NULL) {
-    TCX_CHECK(header->cur == header->end);
-    TCX_CHECK(header->cur[-1] == TCX_SLAB_GUARD);
+    TCX_CHECK(header->top == header->end);
+    TCX_CHECK(*header->top == TCX_SLAB_GUARD);
     return;
   }
-  TCX_CHECK(header->cur >= row->begin);
-  TCX_CHECK(header->end >= header->cur);
-  TCX_CHECK(header->end <= row->begin + row->slots);
+  TCX_CHECK(header->top >= row->begin - 1);
+  TCX_CHECK(header->end >= header->top);
+  TCX_CHECK(header->end < row->begin + row->slots);
   size_t count = tcx_slab_count(self, size_class);
   TCX_CHECK(row->wire <= count);
   TCX_CHECK((row->begin[-1] == TCX_SLAB_GUARD) == (row->wire == 0));

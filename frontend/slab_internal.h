@@ -15,7 +15,7 @@ static inline size_t tcx_slab_capacity(const struct tcx_slab *self,
   const struct tcx_slab_row *row = &self->rows[size_class];
   if (row->begin == NULL)
     return 0;
-  return (size_t)(self->headers[size_class].end - row->begin);
+  return (size_t)(self->headers[size_class].end + 1 - row->begin);
 }
 
 static inline size_t tcx_slab_count(const struct tcx_slab *self,
@@ -23,7 +23,7 @@ static inline size_t tcx_slab_count(const struct tcx_slab *self,
   const struct tcx_slab_row *row = &self->rows[size_class];
   if (row->begin == NULL)
     return 0;
-  return (size_t)(self->headers[size_class].cur - row->begin);
+  return (size_t)(self->headers[size_class].top + 1 - row->begin);
 }
 
 // Moves `end`, and the bytes it stands for. At least what the class holds, at

@@ -98,9 +98,9 @@ class SlabTest : public ::testing::Test {
 
   void *Allocate(unsigned c) {
     tcx_slab_header *header = &slab_.headers[c];
-    void *object = header->cur[-1];
+    void *object = *header->top;
     if ((reinterpret_cast<uintptr_t>(object) & 1) == 0) {
-      header->cur--;
+      header->top--;
     } else {
       bool zeroed;
       object = tcx_slab_refill(&slab_, c, &zeroed);
@@ -113,8 +113,8 @@ class SlabTest : public ::testing::Test {
   void Free(unsigned c, void *object) {
     live_.erase(object);
     tcx_slab_header *header = &slab_.headers[c];
-    if (header->cur < header->end) {
-      *header->cur++ = object;
+    if (header->top < header->end) {
+      *++header->top = object;
     } else {
       tcx_slab_overflow(&slab_, c, object);
     }
@@ -140,8 +140,8 @@ class SlabTest : public ::testing::Test {
 
 TEST_F(SlabTest, DummyIsEmptyAndFullInEveryClass) {
   for (const tcx_slab_header &header : tcx_slab_dummy.headers) {
-    EXPECT_EQ(header.cur, header.end);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(header.cur[-1]) & 1, 1u);
+    EXPECT_EQ(header.top, header.end);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(*header.top) & 1, 1u);
   }
 }
 

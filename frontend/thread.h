@@ -25,11 +25,14 @@ struct tcx_thread {
   const struct tcx_slab *slab;
   // Bytes until the next visit of malloc's slow path: for sampling, and for a
   // slow path that asks this thread to come by again. Starts at 0, so the first
-  // malloc of each thread is slow.
-  int64_t sample_bytes;
+  // malloc of each thread is slow. At most TCX_VISIT_BYTES_MAX: what is larger
+  // than the table of sizes reaches the slow path by this counter alone.
+  uint64_t visit_bytes;
   uint32_t flags;
   uint32_t exit_rounds;  // of thread-specific destructors gone by
 };
+
+#define TCX_VISIT_BYTES_MAX ((uint64_t)TCX_MAX_INDEXED_SIZE)
 
 static_assert(sizeof(struct tcx_thread) <= 64, "static TLS is scarce");
 

@@ -13,15 +13,13 @@
 #include "base/lock.h"
 #include "base/log.h"
 #include "frontend/selected.h"
+#include "libc/fast_path.h"
 #include "libc/large.h"
 #include "libc/stack.h"
 #include "middle/transfer_source.h"
 #include "pagemap/pagemap.h"
 #include "size_classes/size_classes.h"
 #include "telemetry/stats.h"
-
-// Sampling is not on: the next visit is as far away as can be.
-#define SAMPLE_NEVER (INT64_MAX / 2)
 
 static struct tcx_lock start_lock = TCX_LOCK_INIT(TCX_LOCK_RANK_START);
 static int started;  // 0, 1; written under start_lock
@@ -73,6 +71,8 @@ static void wire_tiers(void) {
   tcx_fatal_install(tcx_stack_print);
   tcx_metadata_start();
   tcx_pagemap_start();
+  // Before there is a window: who finds a page in it uses the offset.
+  tcx_pagemap_window.thread_offset = tcx_frontend_thread_offset();
   tcx_system_start();
   pages = tcx_page_source_start();
   objects = tcx_transfer_source_init(&transfer, pages);
@@ -109,7 +109,7 @@ __attribute__((constructor)) static void start_early(void) {
 
 static void *class_allocate(unsigned size_class, bool *zeroed) {
   *zeroed = false;
-  void *object = tcx_frontend_pop(2 * size_class);
+  void *object = tcx_frontend_pop(size_class << TCX_SIZE_CLASS_SHIFT);
   if (object != NULL)
     return object;
   return tcx_frontend->refill(size_class, zeroed);
@@ -117,9 +117,9 @@ static void *class_allocate(unsigned size_class, bool *zeroed) {
 
 void *tcx_heap_allocate(size_t size, bool *zeroed) {
   tcx_heap_start();
-  if (tcx_thread.sample_bytes - (int64_t)(size & INT64_MAX) < 0) {
-    tcx_thread.sample_bytes = SAMPLE_NEVER;
-  }
+  // Sampling is not on: the next visit is as far away as can be.
+  if (size > tcx_thread.visit_bytes)
+    tcx_thread.visit_bytes = TCX_VISIT_BYTES_MAX;
   unsigned size_class = tcx_size_class_of(size);
   void *object = size_class != 0 ? class_allocate(size_class, zeroed)
                                  : tcx_large_allocate(pages, 1, size, zeroed);
@@ -205,7 +205,8 @@ size_t tcx_heap_good_size_aligned(size_t align, size_t size) {
 
 // -- free ---------------------------------------------------------------------
 
-void tcx_heap_free(void *pointer) {
+// No room, beyond the window, large, or wrong.
+TCX_NOINLINE static void free_slow(void *pointer) {
   if (pointer == NULL)
     return;
   struct tcx_span *span = span_of_object(pointer, "free");
@@ -214,24 +215,26 @@ void tcx_heap_free(void *pointer) {
     tcx_large_free(pages, span);
     return;
   }
-  if (tcx_frontend_top_is(2 * size_class, pointer)) {
+  if (tcx_frontend_top_is(size_class << TCX_SIZE_CLASS_SHIFT, pointer)) {
     tcx_fatal("free(): double free of %p (object of %u bytes)", pointer,
               tcx_size_classes[size_class].size);
   }
-  // The fast path may have found a sized free that it does not know.
-  if (tcx_frontend_push(2 * size_class, pointer))
-    return;
   tcx_frontend->overflow(size_class, pointer);
 }
 
+void tcx_heap_free(void *pointer) {
+  if (!tcx_free_outside(pointer))
+    free_slow(pointer);
+}
+
 void tcx_heap_free_sized(void *pointer, size_t size) {
-  if (pointer == NULL)
+  if (pointer == NULL || tcx_free_sized_outside(pointer, size))
     return;
   size_t usable = usable_bytes(span_of_object(pointer, "free_sized"));
   if (tcx_heap_good_size(size) != usable) {
     tcx_fatal("free_sized(): %p has %zu bytes, not %zu", pointer, usable, size);
   }
-  tcx_heap_free(pointer);
+  free_slow(pointer);
 }
 
 // -- realloc ------------------------------------------------------------------

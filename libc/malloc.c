@@ -88,7 +88,7 @@ TCX_EXPORT void *realloc(void *pointer, size_t size) {
   }
   unsigned class_byte = tcx_pagemap_class_byte(pointer);
   if (TCX_LIKELY(class_byte != 0 && size <= TCX_MAX_SMALL_SIZE)) {
-    if (tcx_size_class_table[(size + 15) >> 4] == class_byte)
+    if (tcx_size_class_of(size) == class_byte / 2)
       return pointer;
     size_t old_bytes = tcx_size_classes[class_byte / 2].size;
     void *object = malloc(size);

@@ -6,25 +6,25 @@
 #include "base/lock.h"
 #include "base/os.h"
 
-#define NO_WINDOW (~(uintptr_t)0)
 #define LEAF_MASK (TCX_PAGEMAP_LEAF_PAGES - 1)
-#define WINDOW_MASK (TCX_PAGEMAP_WINDOW_PAGES - 1)
 #define PAGE_LIMIT (UINT64_C(1) << (48 - TCX_PAGE_SHIFT))
 
 static_assert(TCX_PAGEMAP_LEAF_SHIFT > TCX_PAGE_SHIFT, "a leaf has pages");
 static_assert(TCX_PAGEMAP_WINDOW_SHIFT > TCX_PAGEMAP_LEAF_SHIFT,
               "the window has whole leaves, for its span pointers");
 
-uintptr_t tcx_pagemap_window_id = NO_WINDOW;
-uint16_t tcx_pagemap_window[TCX_PAGEMAP_WINDOW_PAGES] TCX_CACHELINE_ALIGNED;
+struct tcx_pagemap_window tcx_pagemap_window;
 struct tcx_pagemap_leaf *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
 
 static struct tcx_lock grow_lock = TCX_LOCK_INIT(TCX_LOCK_RANK_PAGEMAP);
 static uint64_t leaf_bytes;  // written under grow_lock
 
 void tcx_pagemap_set_window(uintptr_t address) {
-  TCX_ASSERT(tcx_pagemap_window_id == NO_WINDOW);
-  tcx_pagemap_window_id = address >> TCX_PAGEMAP_WINDOW_SHIFT;
+  TCX_ASSERT(tcx_pagemap_window.pages == 0);
+  tcx_pagemap_window.base = address >> TCX_PAGEMAP_WINDOW_SHIFT
+                                           << TCX_PAGEMAP_WINDOW_SHIFT;
+  tcx_atomic_store_release(&tcx_pagemap_window.pages,
+                           (uint64_t)TCX_PAGEMAP_WINDOW_PAGES);
 }
 
 static struct tcx_pagemap_leaf *leaf_of_page(uint64_t page) {
@@ -82,9 +82,9 @@ void tcx_pagemap_clear_ends(const struct tcx_span *span) {
 
 // The array that free's fast path reads for this page.
 static uint16_t *entry_of_page(uint64_t page) {
-  if (page / TCX_PAGEMAP_WINDOW_PAGES == tcx_pagemap_window_id) {
-    return &tcx_pagemap_window[page & WINDOW_MASK];
-  }
+  uint64_t index = page - (tcx_pagemap_window.base >> TCX_PAGE_SHIFT);
+  if (index < tcx_pagemap_window.pages)
+    return &tcx_pagemap_window.entries[index];
   return &leaf_of_page(page)->entries[page & LEAF_MASK];
 }
 

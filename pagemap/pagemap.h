@@ -8,7 +8,7 @@
 // TWO WAYS IN
 //   The window: one aligned block of 2^23 pages (64 GiB of 8 KiB pages) in
 //   which the system allocator puts its first regions. Its entries are a static
-//   array: one compare of the address and one dependent load.
+//   array: one subtraction, one compare and one dependent load.
 //   The radix tree: a root of 2^18 entries, one per GiB, whose leaves are
 //   mapped when memory there is first used. Two dependent loads. The tree also
 //   holds the span pointers, of the window's pages too.
@@ -60,11 +60,21 @@ struct tcx_pagemap_leaf {
   struct tcx_span *spans[TCX_PAGEMAP_LEAF_PAGES];
 };
 
-// address >> TCX_PAGEMAP_WINDOW_SHIFT of the window; all ones until there is
-// one. Written once, at start. (Hidden on the declaration too: else the fast
-// path of a shared library would reach them through the GOT.)
-extern TCX_HIDDEN uintptr_t tcx_pagemap_window_id;
-extern TCX_HIDDEN uint16_t tcx_pagemap_window[TCX_PAGEMAP_WINDOW_PAGES];
+// The first line is written once, at start: `pages` last, so that who finds a
+// page inside finds the rest. Free's fast path reaches all of it from one
+// address, which keeps its code within one cache line.
+struct tcx_pagemap_window {
+  uintptr_t base;  // address of the first page
+  uint64_t pages;  // 0 until there is a window
+  // For the front end, which finds the thread's state by it: &tcx_thread less
+  // the thread pointer, in every thread.
+  intptr_t thread_offset;
+  TCX_CACHELINE_ALIGNED uint16_t entries[TCX_PAGEMAP_WINDOW_PAGES];
+};
+
+// (Hidden on the declaration too: else the fast path of a shared library would
+// reach them through the GOT.)
+extern TCX_HIDDEN struct tcx_pagemap_window tcx_pagemap_window;
 extern TCX_HIDDEN struct tcx_pagemap_leaf
     *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
 
@@ -99,6 +109,18 @@ uint64_t tcx_pagemap_leaf_bytes(void);
 
 void tcx_pagemap_start(void);  // registers the fork hooks
 
+// Number of the pointer's page, counted from the window's first; `pages` or
+// more where it lies outside.
+TCX_ALWAYS_INLINE uint64_t tcx_pagemap_window_page(
+    const struct tcx_pagemap_window *window, const void *pointer) {
+  return ((uintptr_t)pointer - window->base) >> TCX_PAGE_SHIFT;
+}
+
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_window_class_byte(
+    const struct tcx_pagemap_window *window, uint64_t page) {
+  return ((const unsigned char *)window->entries)[2 * page];
+}
+
 // Entry outside the window: the fast path's second branch.
 TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry_outside(uintptr_t address) {
   if (TCX_UNLIKELY(address >> 48 != 0))
@@ -113,14 +135,11 @@ TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry_outside(uintptr_t address) {
 
 // 2 x size class of the page of any pointer, 0 if it is none of ours.
 TCX_ALWAYS_INLINE unsigned tcx_pagemap_class_byte(const void *pointer) {
-  uintptr_t address = (uintptr_t)pointer;
-  if (TCX_LIKELY(address >> TCX_PAGEMAP_WINDOW_SHIFT ==
-                 tcx_pagemap_window_id)) {
-    const unsigned char *bytes = (const unsigned char *)tcx_pagemap_window;
-    return bytes[2 * ((address >> TCX_PAGE_SHIFT) &
-                      (TCX_PAGEMAP_WINDOW_PAGES - 1))];
-  }
-  return tcx_pagemap_entry_outside(address) & 0xff;
+  const struct tcx_pagemap_window *window = &tcx_pagemap_window;
+  uint64_t page = tcx_pagemap_window_page(window, pointer);
+  if (TCX_LIKELY(page < window->pages))
+    return tcx_pagemap_window_class_byte(window, page);
+  return tcx_pagemap_entry_outside((uintptr_t)pointer) & 0xff;
 }
 
 TCX_END_DECLS

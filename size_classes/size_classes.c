@@ -1,4 +1,5 @@
-// size_classes.c -- the generated rows, the byte table, and the walk of both.
+// size_classes.c -- the generated rows, the table of sizes, and the walk of
+// both.
 
 #include "size_classes/size_classes.h"
 
@@ -14,16 +15,18 @@ const struct tcx_size_class tcx_size_classes[TCX_SIZE_CLASS_LIMIT] = {
 #endif
 };
 
-uint8_t tcx_size_class_table[TCX_SIZE_CLASS_TABLE_LENGTH];
+uint16_t tcx_size_class_table[TCX_SIZE_CLASS_TABLE_LENGTH];
+
+#define SMALL_LENGTH (TCX_MAX_SMALL_SIZE / TCX_SIZE_CLASS_ALIGN + 1)
 
 void tcx_size_classes_init(void) {
   TCX_ASSERT(tcx_size_classes_check() == 0);
   unsigned id = 1;
-  for (unsigned i = 0; i < TCX_SIZE_CLASS_TABLE_LENGTH; ++i) {
+  for (unsigned i = 0; i < SMALL_LENGTH; ++i) {
     if (tcx_size_classes[id].size < i * TCX_SIZE_CLASS_ALIGN) {
       ++id;  // I2: sizes increase by at least one step of the table
     }
-    tcx_size_class_table[i] = (uint8_t)(2 * id);
+    tcx_size_class_table[i] = (uint16_t)(id << TCX_SIZE_CLASS_SHIFT);
   }
   TCX_ASSERT(id == TCX_RUN_CLASS_FIRST - 1);
 }
@@ -56,8 +59,9 @@ static int is_table_sound(unsigned id) {
   }
   const unsigned first = tcx_size_classes[id - 1].size / TCX_SIZE_CLASS_ALIGN;
   const unsigned last = tcx_size_classes[id].size / TCX_SIZE_CLASS_ALIGN;
-  return tcx_size_class_table[first + 1] == 2 * id &&
-         tcx_size_class_table[last] == 2 * id;
+  const unsigned entry = id << TCX_SIZE_CLASS_SHIFT;
+  return tcx_size_class_table[first + 1] == entry &&
+         tcx_size_class_table[last] == entry;
 }
 
 unsigned tcx_size_classes_check(void) {

@@ -14,11 +14,12 @@
 //     16 to 4 MiB are classes, so an aligned request wastes at most a factor 2.
 // I3  objects * size fits the span; a row with one object has reciprocal 1.
 // I4  offset * reciprocal >> 32 is offset / size for each byte of the span.
-// I5  The byte table holds 2 * id, so that a slab header (16 bytes a class) is
-//     at slab + 8 * byte. It is zero until tcx_size_classes_init, and zero
-//     sends the first call to the slow path.
+// I5  The table of sizes holds 16 * id, the offset of the class's header in a
+//     slab: malloc adds it to the slab's address without a shift. It is zero
+//     until tcx_size_classes_init, and zero sends the first call to the slow
+//     path; so it stays above 256 KiB.
 //
-// LOCKING: the rows are constant. The byte table is written once, under the
+// LOCKING: the rows are constant. The table is written once, under the
 // start lock; a thread that reads it meanwhile sees 0 (slow path) or the value.
 
 #ifndef TCX_SIZE_CLASSES_SIZE_CLASSES_H_
@@ -51,7 +52,12 @@ enum {
   TCX_MAX_RUN_SIZE = 4 * 1024 * 1024,
   TCX_SIZE_CLASS_LIMIT = 104,  // array bound; 2 * id must fit in a byte
   TCX_BATCH_MAX = 128,
-  TCX_SIZE_CLASS_TABLE_LENGTH = TCX_MAX_SMALL_SIZE / TCX_SIZE_CLASS_ALIGN + 1,
+  TCX_SIZE_CLASS_SHIFT = 4,  // of an id in the table of sizes
+  // All that a 16-bit index can name, so that malloc need not compare it.
+  TCX_SIZE_CLASS_TABLE_LENGTH = 1 << 16,
+  // The largest size whose index fits; what is larger must be caught otherwise.
+  TCX_MAX_INDEXED_SIZE =
+      (TCX_SIZE_CLASS_TABLE_LENGTH - 1) * TCX_SIZE_CLASS_ALIGN,
 };
 
 // One class. 16 bytes, so four rows share a cache line.
@@ -72,10 +78,10 @@ static_assert(2 * (TCX_SIZE_CLASS_LIMIT - 1) <= UINT8_MAX, "2 * id: one byte");
 extern TCX_HIDDEN const struct tcx_size_class
     tcx_size_classes[TCX_SIZE_CLASS_LIMIT];
 
-// 2 * class id, indexed by (size + 15) / 16, for sizes up to 256 KiB.
-extern TCX_HIDDEN uint8_t tcx_size_class_table[TCX_SIZE_CLASS_TABLE_LENGTH];
+// 16 * class id, indexed by (size + 15) / 16, for sizes up to 256 KiB; 0 above.
+extern TCX_HIDDEN uint16_t tcx_size_class_table[TCX_SIZE_CLASS_TABLE_LENGTH];
 
-// Fills the byte table. The caller holds the start lock; again is harmless.
+// Fills the table of sizes. The caller holds the start lock; again is harmless.
 void tcx_size_classes_init(void);
 
 // Walks I1 to I5; returns the id of the first class that breaks one, or 0.
@@ -95,7 +101,7 @@ static inline unsigned tcx_run_class_of(size_t size) {
 // none does, or before tcx_size_classes_init.
 static inline unsigned tcx_size_class_of(size_t size) {
   if (size <= TCX_MAX_SMALL_SIZE) {
-    return tcx_size_class_table[(size + 15) / 16] / 2u;
+    return tcx_size_class_table[(size + 15) / 16] >> TCX_SIZE_CLASS_SHIFT;
   }
   return size <= TCX_MAX_RUN_SIZE ? tcx_run_class_of(size) : 0;
 }

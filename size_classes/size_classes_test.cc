@@ -39,7 +39,7 @@ TEST_F(SizeClassesTest, TableIsZeroBeforeInit) {
 
 TEST_F(SizeClassesTest, CheckFindsNothingAndInitIsIdempotent) {
   EXPECT_EQ(tcx_size_classes_check(), 0u);
-  uint8_t before[TCX_SIZE_CLASS_TABLE_LENGTH];
+  static uint16_t before[TCX_SIZE_CLASS_TABLE_LENGTH];
   memcpy(before, tcx_size_class_table, sizeof(before));
   tcx_size_classes_init();
   EXPECT_EQ(memcmp(before, tcx_size_class_table, sizeof(before)), 0);
@@ -48,9 +48,9 @@ TEST_F(SizeClassesTest, CheckFindsNothingAndInitIsIdempotent) {
 
 TEST_F(SizeClassesTest, CheckFindsDamageToTheTable) {
   const unsigned id = tcx_size_class_of(4096);
-  tcx_size_class_table[4096 / 16] += 2;
+  tcx_size_class_table[4096 / 16] += 16;
   EXPECT_EQ(tcx_size_classes_check(), id);
-  tcx_size_class_table[4096 / 16] -= 2;
+  tcx_size_class_table[4096 / 16] -= 16;
   EXPECT_EQ(tcx_size_classes_check(), 0u);
 }
 
