@@ -26,7 +26,7 @@ readonly test_packages=(
   clang clang-format clang-tidy libclang-rt-14-dev valgrind gdb
   libtcmalloc-minimal4 libjemalloc2 libmimalloc2.0
   libpython3.11-testsuite redis-server redis-tools nginx wrk sqlite3
-  postgresql postgresql-contrib iproute2
+  postgresql postgresql-contrib iproute2 php-cli groff-base pkgconf
 )
 
 missing_packages() {

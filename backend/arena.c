@@ -95,8 +95,13 @@ static bool add_block(size_t bytes) {
       tcx_align_down(arena.mapped_bytes / 8, TCX_ARENA_BLOCK_MIN_BYTES);
   block = tcx_max_size(block, TCX_ARENA_BLOCK_MIN_BYTES);
   block = tcx_min_size(block, TCX_ARENA_BLOCK_MAX_BYTES);
-  block = tcx_max_size(block, tcx_align_up(bytes, tcx_os_page_size()));
+  size_t least = tcx_align_up(bytes, tcx_os_page_size());
+  block = tcx_max_size(block, least);
   char *start = (char *)tcx_os_map(block);
+  if (start == NULL && block > least) {
+    block = least;
+    start = (char *)tcx_os_map(block);
+  }
   if (start == NULL) {
     return false;
   }
@@ -132,6 +137,15 @@ void *tcx_arena_allocate(size_t bytes, size_t align_bytes) {
 
 uint64_t tcx_arena_mapped_bytes(void) {
   return tcx_atomic_load_relaxed(&arena.mapped_bytes);
+}
+
+void tcx_arena_read_stats(struct tcx_arena_stats *out) {
+  tcx_lock_acquire(&arena.lock);
+  uintptr_t end = (uintptr_t)arena.end;
+  uintptr_t untouched = tcx_align_up((uintptr_t)arena.bump, tcx_os_page_size());
+  out->mapped_bytes = arena.mapped_bytes;
+  out->untouched_bytes = untouched < end ? end - untouched : 0;
+  tcx_lock_release(&arena.lock);
 }
 
 void tcx_arena_check(void) {

@@ -31,6 +31,13 @@ TCX_NODISCARD void *tcx_arena_allocate(size_t bytes, size_t align_bytes);
 
 // Bytes taken from the system; address space, touched by use.
 uint64_t tcx_arena_mapped_bytes(void);
+// The same, and those of it that nothing has touched, in whole pages of the
+// system; of one moment.
+struct tcx_arena_stats {
+  uint64_t mapped_bytes;
+  uint64_t untouched_bytes;
+};
+void tcx_arena_read_stats(struct tcx_arena_stats *out);
 
 // Stops the process where the leftovers are not whole or do not add up.
 void tcx_arena_check(void);

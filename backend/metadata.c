@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "backend/arena.h"
 #include "base/atomic.h"
@@ -53,6 +54,10 @@ static_assert(sizeof(buffer_pools) / sizeof(buffer_pools[0]) ==
 // -- Pools --------------------------------------------------------------------
 
 static void list_pool(struct tcx_metadata_pool *self) {
+  // Fork gives back the locks that it took: the list must not grow meanwhile.
+  // The pool is listed when it is next used.
+  if (tcx_lock_is_forking())
+    return;
   tcx_lock_acquire(&pools_lock);
   if (tcx_atomic_load_relaxed(&self->is_listed) == 0) {
     struct tcx_metadata_pool **link = &pools;
@@ -186,9 +191,11 @@ void tcx_metadata_free(void *buffer, size_t bytes) {
   }
   size_t mapped = tcx_metadata_buffer_bytes(bytes);
   // Unmapping fails only where it would split a mapping in two and the system
-  // allows no more of them. Then the address space stays, counted.
+  // allows no more of them. Then the address space stays, counted, and no more.
   if (tcx_os_unmap(buffer, mapped) == 0) {
     tcx_atomic_fetch_sub_relaxed(&direct_bytes, mapped);
+  } else {
+    (void)tcx_os_advise(buffer, mapped, MADV_DONTNEED);
   }
 }
 
@@ -196,7 +203,10 @@ void tcx_metadata_free(void *buffer, size_t bytes) {
 
 void tcx_metadata_read_stats(struct tcx_metadata_stats *out) {
   uint64_t direct = tcx_atomic_load_relaxed(&direct_bytes);
-  out->mapped_bytes = tcx_arena_mapped_bytes() + direct;
+  struct tcx_arena_stats arena;
+  tcx_arena_read_stats(&arena);
+  out->mapped_bytes = arena.mapped_bytes + direct;
+  out->untouched_bytes = arena.untouched_bytes;
   out->in_use_bytes = direct;
   tcx_lock_acquire(&pools_lock);
   for (struct tcx_metadata_pool *p = pools; p != NULL; p = p->next) {

@@ -57,8 +57,9 @@ void tcx_metadata_free(void *buffer, size_t bytes);
 size_t tcx_metadata_buffer_bytes(size_t bytes);
 
 struct tcx_metadata_stats {
-  uint64_t mapped_bytes;  // taken from the system
-  uint64_t in_use_bytes;  // in live objects and buffers
+  uint64_t mapped_bytes;     // taken from the system
+  uint64_t untouched_bytes;  // of these, never used so far
+  uint64_t in_use_bytes;     // in live objects and buffers
 };
 void tcx_metadata_read_stats(struct tcx_metadata_stats *out);
 void tcx_metadata_check(void);

@@ -155,6 +155,18 @@ TEST(MetadataTest, LeftoversOfBlocksAreUsed) {
   tcx_arena_check();
 }
 
+TEST(MetadataTest, UntouchedIsWhatNobodyHasGot) {
+  tcx_metadata_stats before = Stats();
+  tcx_metadata_stats after = before;
+  while (after.mapped_bytes == before.mapped_bytes) {
+    ASSERT_NE(tcx_arena_allocate(4096, 4096), nullptr);
+    after = Stats();
+  }
+  // A fresh block, and one page of it in use.
+  uint64_t block = after.mapped_bytes - before.mapped_bytes;
+  EXPECT_EQ(after.untouched_bytes, block - 4096);
+}
+
 TEST(MetadataTest, ArenaMemoryIsZero) {
   std::mt19937 random(11);
   for (int i = 0; i < 500; i++) {
@@ -186,6 +198,36 @@ TEST(MetadataTest, NoMemoryIsNullAndNothingIsLost) {
   tcx_metadata_pool_free(&pool, object);
   for (void *o : objects) {
     tcx_metadata_pool_free(&pool, o);
+  }
+  tcx_metadata_check();
+}
+
+// Near a limit of the process a block as large as usual may not fit any more.
+TEST(MetadataTest, SmallerBlockWhereTheUsualOneIsRefused) {
+  const size_t kBytes = 64 << 10;
+  std::vector<void *> buffers;
+  auto allocate = [&] {
+    buffers.push_back(tcx_metadata_allocate(kBytes));
+    return buffers.back() != nullptr;
+  };
+  while (tcx_arena_mapped_bytes() < 64 * TCX_ARENA_BLOCK_MIN_BYTES) {
+    ASSERT_TRUE(allocate());
+  }
+  static tcx_os_calls calls = tcx_os_linux;
+  calls.mmap = [](void *hint, size_t bytes, int protection,
+                  int flags) -> intptr_t {
+    if (bytes > kBytes)
+      return -12;
+    return tcx_os_linux.mmap(hint, bytes, protection, flags);
+  };
+  tcx_os_install(&calls);
+  for (int i = 0; i < 100; i++) {
+    EXPECT_TRUE(allocate()) << i;
+  }
+  tcx_os_install(&tcx_os_linux);
+  for (void *buffer : buffers) {
+    if (buffer != nullptr)
+      tcx_metadata_free(buffer, kBytes);
   }
   tcx_metadata_check();
 }

@@ -220,6 +220,11 @@ static void heap_stats(struct tcx_page_source *source,
   out->in_use_bytes = heap->in_use_pages << TCX_PAGE_SHIFT;
   out->free_bytes = (heap->backed.pages + heap->busy_pages) << TCX_PAGE_SHIFT;
   out->released_bytes = heap->released.pages << TCX_PAGE_SHIFT;
+  // Made usable, but not yet in the pagemap for want of memory.
+  if (heap->unregistered.start != NULL) {
+    out->mapped_bytes += heap->unregistered.bytes;
+    out->released_bytes += heap->unregistered.bytes;
+  }
   out->spans_allocated = heap->spans_allocated;
   out->spans_deallocated = heap->spans_deallocated;
   out->lock_waits = heap->lock.waits;

@@ -68,6 +68,10 @@ static void count_reserved(size_t bytes) {
 static struct region *add_region(char *start, size_t bytes) {
   TCX_ASSERT(tcx_is_aligned((uintptr_t)start, granule()));
   count_reserved(bytes);
+  // Where nothing could be reserved at start; so no page is registered yet.
+  if (tcx_pagemap_window.pages == 0) {
+    tcx_pagemap_set_window((uintptr_t)start);
+  }
   state.next_hint = start + bytes;
   struct region *place = &state.open[0];
   for (int i = 0; i < OPEN_REGIONS; i++) {
@@ -218,7 +222,6 @@ static bool reserve_window(void) {
     // A power of two at a multiple of itself lies in one block.
     char *start = (char *)tcx_os_reserve_aligned(bytes, bytes);
     if (start != NULL) {
-      tcx_pagemap_set_window((uintptr_t)start);
       (void)add_region(start, bytes);
       return true;
     }

@@ -30,6 +30,9 @@
 #define tcx_atomic_cas_acquire(p, expected, v)                           \
   __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_ACQUIRE, \
                               __ATOMIC_RELAXED)
+#define tcx_atomic_cas_release(p, expected, v)                           \
+  __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_RELEASE, \
+                              __ATOMIC_RELAXED)
 #define tcx_atomic_cas_relaxed(p, expected, v)                           \
   __atomic_compare_exchange_n((p), (expected), (v), 0, __ATOMIC_RELAXED, \
                               __ATOMIC_RELAXED)
@@ -38,5 +41,10 @@
 // and readers that take no lock: cheaper than a read-modify-write.
 #define tcx_counter_add(p, v) \
   tcx_atomic_store_relaxed((p), tcx_atomic_load_relaxed(p) + (v))
+
+// The compiler moves no access across. For what a signal handler of the same
+// thread sees, or the child of another thread's fork: both find the stores of a
+// thread up to some point of its program, and none behind (docs/adr/0005).
+#define tcx_compiler_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)
 
 #endif  // TCX_BASE_ATOMIC_H_

@@ -2,8 +2,10 @@
 //
 // PLACE IN THE SYSTEM
 //   libc's fork() calls the three functions; they call the modules' hooks.
-//   Registered first, so among the handlers of a program they are the last to
-//   prepare and the first afterwards: its own handlers may allocate.
+//   Registered by the first allocation, so as a rule before the handlers of the
+//   program: then ours are the last to prepare and the first afterwards. Those
+//   that were registered before run while all locks are held, and may allocate
+//   all the same: the thread that forks has every lock (tcx_lock_set_forking).
 //
 // INVARIANTS
 //   I1. `hooks` only grows; an entry below `count` never changes.
@@ -37,6 +39,7 @@ static unsigned count = 1;
 // What this fork has prepared, in that order.
 static const struct tcx_fork_hooks *prepared[TCX_FORK_HOOKS_MAX + 1];
 static unsigned prepared_count;
+static uint64_t fork_count;
 
 void tcx_fork_register(const struct tcx_fork_hooks *new_hooks) {
   tcx_lock_acquire(&list_lock);
@@ -85,9 +88,11 @@ void tcx_fork_prepare(void) {
   for (unsigned i = 0; i < length; i++)
     prepared[i] = order[i];
   prepared_count = length;
+  tcx_lock_set_forking(true);
 }
 
 static void finish(bool in_child) {
+  tcx_lock_set_forking(false);
   // Copied, because the next fork may begin once the list's lock is given back.
   const struct tcx_fork_hooks *order[TCX_FORK_HOOKS_MAX + 1];
   unsigned length = prepared_count;
@@ -101,8 +106,14 @@ static void finish(bool in_child) {
   }
 }
 
+// Counted while the locks are held, so by one thread at a time.
 void tcx_fork_parent(void) {
+  tcx_counter_add(&fork_count, 1);
   finish(false);
+}
+
+uint64_t tcx_fork_count(void) {
+  return tcx_atomic_load_relaxed(&fork_count);
 }
 
 void tcx_fork_child(void) {

@@ -42,6 +42,9 @@ void tcx_fork_prepare(void);
 void tcx_fork_parent(void);
 void tcx_fork_child(void);
 
+// Forks of this process since start; a child begins with its parent's number.
+uint64_t tcx_fork_count(void);
+
 TCX_END_DECLS
 
 #endif  // TCX_BASE_FORK_H_

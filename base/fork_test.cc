@@ -84,6 +84,26 @@ TEST(ForkTest, OrderIsRankThenAddress) {
   trace = nullptr;
 }
 
+// A handler of the program may run while all locks are held.
+TEST(ForkTest, TheThreadThatForksMayLock) {
+  RegisterAll();
+  tcx_fork_prepare();
+  tcx_lock_acquire(&high_lock);
+  tcx_lock_acquire(&low_lock);
+  tcx_lock_release(&high_lock);
+  EXPECT_TRUE(tcx_lock_try_acquire(&high_lock));
+  tcx_lock_release(&high_lock);
+  tcx_lock_release(&low_lock);
+  std::thread([] { EXPECT_FALSE(tcx_lock_try_acquire(&low_lock)); }).join();
+  tcx_fork_parent();
+  std::thread([] {
+    EXPECT_TRUE(tcx_lock_try_acquire(&low_lock));
+    tcx_lock_release(&low_lock);
+  }).join();
+  EXPECT_EQ(low_lock.word, 0u);
+  EXPECT_EQ(high_lock.word, 0u);
+}
+
 TEST(ForkTest, ChildCanLockWhileThreadsLock) {
   RegisterAll();
   std::atomic<bool> stop{false};

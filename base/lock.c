@@ -2,12 +2,18 @@
 //
 // PLACE IN THE SYSTEM
 //   Called by every module that has a lock; calls the kernel only. Works before
-//   libc is started: debug builds use thread-local storage, others nothing.
+//   libc is started; its thread-local storage is four bytes, in debug builds
+//   more.
 //
 // WHAT IT DECIDES
 //   A waiter reads the word for about the time of a short section, then sleeps.
 //   It comes back with the mark "somebody may sleep", because it cannot know
 //   whether it was the only sleeper: one wake-up too many, never one too few.
+//
+//   What a signal handler meets that calls malloc while its thread holds a lock
+//   here. It would wait for itself for ever, so whoever is about to wait looks
+//   whether its thread has a lock of that rank, or of a higher one, already: by
+//   the lock order (lock.h, I1) that is nobody but such a handler.
 #include "base/lock.h"
 
 #include <linux/futex.h>
@@ -21,8 +27,11 @@
 enum { FREE = 0, HELD = 1, CONTENDED = 2 };
 
 // A pause is 40 to 140 cycles: all together some microseconds, the price of
-// sleeping and waking.
-#define SPINS_MAX 100
+// sleeping and waking. The model test, which walks all interleavings, has its
+// own number.
+#ifndef TCX_LOCK_SPINS_MAX
+#define TCX_LOCK_SPINS_MAX 100
+#endif
 
 static_assert(sizeof(struct tcx_lock) == 16, "four locks per cache line");
 static_assert(offsetof(struct tcx_lock, word) == 0, "the futex is aligned");
@@ -36,6 +45,23 @@ static inline void pause_cpu(void) {
 }
 
 #if TCX_ASSERTIONS
+
+static void (*watcher)(enum tcx_lock_event event, const struct tcx_lock *lock,
+                       uint32_t rank);
+
+void tcx_lock_install_watcher(void (*new_watcher)(enum tcx_lock_event event,
+                                                  const struct tcx_lock *lock,
+                                                  uint32_t rank)) {
+  tcx_atomic_store_release(&watcher, new_watcher);
+}
+
+static void tell(enum tcx_lock_event event, const struct tcx_lock *lock,
+                 uint32_t rank) {
+  void (*told)(enum tcx_lock_event, const struct tcx_lock *, uint32_t) =
+      tcx_atomic_load_acquire(&watcher);
+  if (told != NULL)
+    told(event, lock, rank);
+}
 
 // Fork handlers hold the locks of all size classes at once.
 #define HELD_MAX 512
@@ -57,6 +83,7 @@ bool tcx_lock_is_held(const struct tcx_lock *self) {
 // I1. Before the lock is taken, so that a message comes and not a deadlock.
 static void check_order(const struct tcx_lock *self) {
   TCX_CHECK(self->rank != TCX_LOCK_RANK_NONE);
+  TCX_CHECK(self->rank < TCX_LOCK_RANK_LIMIT);
   if (held.count == 0)
     return;
   if (tcx_lock_is_held(self)) {
@@ -73,6 +100,7 @@ static void check_order(const struct tcx_lock *self) {
 static void note_acquired(const struct tcx_lock *self) {
   TCX_CHECK(held.count < HELD_MAX);
   held.locks[held.count++] = self;
+  tell(TCX_LOCK_TAKEN, self, self->rank);
 }
 
 // I2. The order of releases is free; the others keep theirs.
@@ -105,6 +133,12 @@ static inline void note_acquired(const struct tcx_lock *self) {
 static inline void note_released(const struct tcx_lock *self) {
   (void)self;
 }
+static inline void tell(enum tcx_lock_event event, const struct tcx_lock *lock,
+                        uint32_t rank) {
+  (void)event;
+  (void)lock;
+  (void)rank;
+}
 
 #endif  // TCX_ASSERTIONS
 
@@ -114,53 +148,154 @@ void tcx_lock_init(struct tcx_lock *self, enum tcx_lock_rank rank) {
   self->waits = 0;
 }
 
+// -- waiting ------------------------------------------------------------------
+
+static uint64_t rank_waits[TCX_LOCK_RANK_LIMIT];
+
+static const char *const rank_names[] = {"none",
+                                         "start",
+                                         "fork",
+                                         "release",
+                                         "threads",
+                                         "transfer_cache",
+                                         "central_freelist",
+                                         "page_source",
+                                         "pagemap",
+                                         "system",
+                                         "metadata",
+                                         "arena"};
+static_assert(sizeof rank_names / sizeof rank_names[0] == TCX_LOCK_RANK_LIMIT,
+              "every rank has a name");
+
+uint64_t tcx_lock_waits(enum tcx_lock_rank rank) {
+  TCX_ASSERT(rank < TCX_LOCK_RANK_LIMIT);
+  return tcx_atomic_load_relaxed(&rank_waits[rank]);
+}
+
+const char *tcx_lock_rank_name(enum tcx_lock_rank rank) {
+  TCX_ASSERT(rank < TCX_LOCK_RANK_LIMIT);
+  return rank_names[rank];
+}
+
 static inline bool take_if_free(struct tcx_lock *self) {
   uint32_t expected = FREE;
   return tcx_atomic_cas_acquire(&self->word, &expected, HELD);
 }
 
-static TCX_NOINLINE void acquire_slow(struct tcx_lock *self) {
-  for (int i = 0; i < SPINS_MAX; i++) {
+// -- signal handlers ----------------------------------------------------------
+
+// A bit for each rank of which this thread has a lock, or is about to have one:
+// set before the lock is taken and cleared after it is given back, so that no
+// signal comes in between. (The model test has no signals.)
+#ifndef TCX_LOCK_THREAD_RANKS
+static __thread uint32_t thread_ranks
+    __attribute__((tls_model("initial-exec")));
+#define TCX_LOCK_THREAD_RANKS thread_ranks
+#endif
+
+static_assert(TCX_LOCK_RANK_LIMIT <= 32, "a bit for each rank");
+
+// Returns the ranks that the thread had before.
+static inline uint32_t ranks_enter(uint32_t rank) {
+  uint32_t before = TCX_LOCK_THREAD_RANKS;
+  TCX_LOCK_THREAD_RANKS = before | 1u << rank;
+  tcx_compiler_fence();
+  return before;
+}
+
+static inline void ranks_leave(uint32_t rank) {
+  tcx_compiler_fence();
+  TCX_LOCK_THREAD_RANKS &= ~(1u << rank);
+}
+
+// No lock has rank NONE: its bit says that the thread forks, and has all.
+#define FORKING (1u << TCX_LOCK_RANK_NONE)
+
+static inline bool has_all(void) {
+  return (TCX_LOCK_THREAD_RANKS & FORKING) != 0;
+}
+
+bool tcx_lock_is_forking(void) {
+  return has_all();
+}
+
+void tcx_lock_set_forking(bool is_forking) {
+  TCX_ASSERT(is_forking != has_all());
+  TCX_LOCK_THREAD_RANKS ^= FORKING;
+}
+
+// Only fork's handlers hold several locks of one rank.
+static void check_no_handler(const struct tcx_lock *self, uint32_t before) {
+  uint32_t from_here = before >> self->rank;
+  if ((before & 1u << TCX_LOCK_RANK_FORK) != 0)
+    from_here &= ~1u;
+  if (from_here != 0)
+    tcx_fatal("malloc or free in a signal handler that interrupted tcx");
+}
+
+static TCX_NOINLINE void acquire_slow(struct tcx_lock *self,
+                                      uint32_t ranks_before) {
+  check_no_handler(self, ranks_before);
+  for (int i = 0; i < TCX_LOCK_SPINS_MAX; i++) {
     if (tcx_atomic_load_relaxed(&self->word) == FREE && take_if_free(self)) {
       return;
     }
     pause_cpu();
   }
-  while (tcx_atomic_exchange_acquire(&self->word, CONTENDED) != FREE) {
-    tcx_atomic_fetch_add_relaxed(&self->waits, 1);
+  if (tcx_atomic_exchange_acquire(&self->word, CONTENDED) == FREE)
+    return;
+  tcx_atomic_fetch_add_relaxed(&self->waits, 1);
+  tcx_atomic_fetch_add_relaxed(&rank_waits[self->rank], 1);
+  do {
     // Returns at once if the word has changed; a signal only makes us look.
     tcx_syscall4(SYS_futex, (intptr_t)&self->word, FUTEX_WAIT_PRIVATE,
                  CONTENDED, 0);
-  }
+  } while (tcx_atomic_exchange_acquire(&self->word, CONTENDED) != FREE);
 }
 
 void tcx_lock_acquire(struct tcx_lock *self) {
+  if (TCX_UNLIKELY(has_all()))
+    return;
   check_order(self);
+  tell(TCX_LOCK_WANTED, self, self->rank);
+  uint32_t before = ranks_enter(self->rank);
   if (TCX_UNLIKELY(!take_if_free(self)))
-    acquire_slow(self);
+    acquire_slow(self, before);
   note_acquired(self);
 }
 
 bool tcx_lock_try_acquire(struct tcx_lock *self) {
+  if (TCX_UNLIKELY(has_all()))
+    return true;
   check_order(self);
-  if (!take_if_free(self))
+  tell(TCX_LOCK_WANTED, self, self->rank);
+  uint32_t before = ranks_enter(self->rank);
+  if (!take_if_free(self)) {
+    TCX_LOCK_THREAD_RANKS = before;
     return false;
+  }
   note_acquired(self);
   return true;
 }
 
 void tcx_lock_release(struct tcx_lock *self) {
+  if (TCX_UNLIKELY(has_all()))
+    return;
+  uint32_t rank = self->rank;
   note_released(self);
   uint32_t before = tcx_atomic_exchange_release(&self->word, FREE);
   TCX_ASSERT(before != FREE);
+  ranks_leave(rank);
   // The lock may be gone by now (a pool gave its page back): the kernel then
   // finds nobody to wake, which does no harm.
   if (TCX_UNLIKELY(before == CONTENDED)) {
     tcx_syscall3(SYS_futex, (intptr_t)&self->word, FUTEX_WAKE_PRIVATE, 1);
   }
+  tell(TCX_LOCK_GIVEN, self, rank);
 }
 
 void tcx_lock_reset_in_child(struct tcx_lock *self) {
   note_released(self);
   tcx_atomic_store_release(&self->word, FREE);
+  ranks_leave(self->rank);
 }

@@ -21,6 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/check.h"
 #include "base/compiler.h"
 
 TCX_BEGIN_DECLS
@@ -39,12 +40,13 @@ enum tcx_lock_rank {
   TCX_LOCK_RANK_SYSTEM,       // regions of the system allocator
   TCX_LOCK_RANK_METADATA,     // metadata pools
   TCX_LOCK_RANK_ARENA,        // blocks of metadata
+  TCX_LOCK_RANK_LIMIT,        // no rank; testing/fork has a way to each
 };
 
 struct tcx_lock {
   uint32_t word;
   uint32_t rank;   // enum tcx_lock_rank, constant
-  uint64_t waits;  // how often a thread had to sleep; statistics
+  uint64_t waits;  // acquisitions that had to sleep; statistics
 };
 
 // Static initialiser: struct tcx_lock l = TCX_LOCK_INIT(TCX_LOCK_RANK_ARENA);
@@ -60,8 +62,35 @@ void tcx_lock_release(struct tcx_lock *self);
 // it free again whatever the waiters' mark says.
 void tcx_lock_reset_in_child(struct tcx_lock *self);
 
+// The calling thread forks and holds all locks (true), or will now give them
+// back (false). In between its steps on locks do nothing: handlers of the
+// program that run inside of ours (they were registered before the first
+// allocation) may allocate.
+void tcx_lock_set_forking(bool is_forking);
+bool tcx_lock_is_forking(void);
+
+// Acquisitions of all locks of a rank that had to sleep, since start.
+uint64_t tcx_lock_waits(enum tcx_lock_rank rank);
+// "page_source"; for statistics.
+const char *tcx_lock_rank_name(enum tcx_lock_rank rank);
+
 // True if the calling thread holds it. Debug builds only; else always true.
 bool tcx_lock_is_held(const struct tcx_lock *self);
+
+// What a thread does with a lock, as a test sees it.
+enum tcx_lock_event {
+  TCX_LOCK_WANTED,  // about to be taken
+  TCX_LOCK_TAKEN,
+  TCX_LOCK_GIVEN,  // given back; the lock itself may be gone
+};
+
+#if TCX_ASSERTIONS
+// A seam for tests: the watcher hears of every step of every thread, and may
+// stop the thread there. It must not allocate. NULL: nobody watches.
+void tcx_lock_install_watcher(void (*watcher)(enum tcx_lock_event event,
+                                              const struct tcx_lock *lock,
+                                              uint32_t rank));
+#endif
 
 TCX_END_DECLS
 

@@ -53,6 +53,10 @@ static TCX_NORETURN void die(void) {
     tcx_syscall3(SYS_exit_group, 128 + SIGABRT, 0, 0);
 }
 
+#ifdef TCX_COVERAGE
+void __gcov_dump(void);
+#endif
+
 static void (*fatal_report)(void);
 
 void tcx_fatal_install(void (*report)(void)) {
@@ -68,5 +72,11 @@ void tcx_fatal(const char *format, ...) {
   fatal_report = NULL;  // A failure inside it ends here.
   if (report != NULL)
     report();
+#ifdef TCX_COVERAGE
+  // In "bazel coverage" the lines of a process that is to end so count too.
+  static int is_dumped;
+  if (!is_dumped++)
+    __gcov_dump();
+#endif
   die();
 }

@@ -20,24 +20,32 @@
 #include "base/syscall.h"
 
 #define ADDRESS_LIMIT ((uintptr_t)1 << TCX_ADDRESS_BITS)
+// Where the search below the limit ends, its steps, and how many it takes.
+#define LOW_FLOOR TCX_GIB
+#define LOW_STEP_BYTES TCX_GIB
+#define LOW_TRIES 64
 
-enum { MMAP, MUNMAP, MPROTECT, MADVISE, MREMAP, CALL_KINDS };
+enum { MMAP, MUNMAP, MPROTECT, MADVISE, MREMAP };
 
-static_assert(sizeof(((struct tcx_os_counts *)0)->calls) ==
-                  CALL_KINDS * sizeof(uint64_t),
-              "one counter per kind of call");
+const char *const tcx_os_call_names[TCX_OS_CALL_KINDS] = {
+    "mmap", "munmap", "mprotect", "madvise", "mremap"};
+static_assert(MREMAP + 1 == TCX_OS_CALL_KINDS, "one counter per kind of call");
 
 static const struct tcx_os_calls *calls = &tcx_os_linux;
 static struct tcx_os_counts counts;
 static size_t page_size;  // 0: not yet read.
+// End of the next mapping on a machine where the kernel's own choice lies above
+// the limit (arm64 with 48 bits); 0 elsewhere. Only a wish, so threads race.
+static uintptr_t low_end;
 
 void tcx_os_install(const struct tcx_os_calls *new_calls) {
   calls = new_calls;
   tcx_atomic_store_relaxed(&page_size, 0);
+  tcx_atomic_store_relaxed(&low_end, 0);
 }
 
 void tcx_os_read_counts(struct tcx_os_counts *out) {
-  for (int kind = 0; kind < CALL_KINDS; kind++) {
+  for (int kind = 0; kind < TCX_OS_CALL_KINDS; kind++) {
     out->calls[kind] = tcx_atomic_load_relaxed(&counts.calls[kind]);
     out->failures[kind] = tcx_atomic_load_relaxed(&counts.failures[kind]);
   }
@@ -69,23 +77,63 @@ size_t tcx_os_address_space_limit(void) {
   return calls->address_space_limit();
 }
 
-// Maps; what is not at `hint` (if there is one) or not below 2^47 is undone.
-static void *map(void *hint, size_t bytes, int protection, int flags) {
+// One call; what is not at `hint` (if there is one), or not below 2^47, is
+// undone. 0 and *out, or an errno value: EEXIST where `hint` is taken, ERANGE
+// where the kernel knows only places that are too high.
+static int map_once(void *hint, size_t bytes, int protection, int flags,
+                    void **out) {
+  *out = NULL;
   flags |= MAP_PRIVATE | MAP_ANONYMOUS;
   if (hint != NULL)
     flags |= MAP_FIXED_NOREPLACE;
   intptr_t result = counted(MMAP, calls->mmap(hint, bytes, protection, flags));
   if (result < 0)
-    return NULL;
+    return as_error(result);
   uintptr_t start = (uintptr_t)result;
   // Kernels before 4.17 do not know the flag and take `hint` as a mere wish.
   bool misplaced = hint != NULL && start != (uintptr_t)hint;
   bool too_high = bytes > ADDRESS_LIMIT || start > ADDRESS_LIMIT - bytes;
   if (misplaced || too_high) {
     (void)tcx_os_unmap((void *)start, bytes);
-    return NULL;
+    return misplaced ? EEXIST : ERANGE;
   }
-  return (void *)start;
+  *out = (void *)start;
+  return 0;
+}
+
+// Searches from 2^47 downwards, where nothing but our own mappings is near.
+static void *map_low(size_t bytes, int protection, int flags) {
+  if (bytes > ADDRESS_LIMIT - LOW_STEP_BYTES - LOW_FLOOR)
+    return NULL;
+  size_t length = tcx_align_up(bytes, tcx_os_page_size());
+  for (int i = 0; i < LOW_TRIES; i++) {
+    uintptr_t end = tcx_atomic_load_relaxed(&low_end);
+    if (end < LOW_FLOOR + length)
+      end = ADDRESS_LIMIT - LOW_STEP_BYTES;
+    uintptr_t start = end - length;
+    void *mapping;
+    int error = map_once((void *)start, bytes, protection, flags, &mapping);
+    if (error == 0) {
+      tcx_atomic_store_relaxed(&low_end, start);
+      return mapping;
+    }
+    if (error != EEXIST)
+      return NULL;
+    size_t step = tcx_max_size(length, LOW_STEP_BYTES);
+    tcx_atomic_store_relaxed(&low_end, end > step ? end - step : 1);
+  }
+  return NULL;
+}
+
+// Maps at `hint` exactly, or with NULL anywhere below 2^47.
+static void *map(void *hint, size_t bytes, int protection, int flags) {
+  void *mapping = NULL;
+  int error = ERANGE;
+  if (hint != NULL || tcx_atomic_load_relaxed(&low_end) == 0)
+    error = map_once(hint, bytes, protection, flags, &mapping);
+  if (error == ERANGE && hint == NULL)
+    mapping = map_low(bytes, protection, flags);
+  return mapping;
 }
 
 void *tcx_os_reserve(void *hint, size_t bytes) {
@@ -142,17 +190,31 @@ int tcx_os_release(void *address, size_t bytes) {
   return tcx_os_advise(address, bytes, MADV_DONTNEED);
 }
 
+// Not by trying to map there: where a process has all the mappings it may have,
+// that fails the same whether something is there or not.
+static bool is_hole(void *address) {
+  unsigned char is_resident;
+  return tcx_syscall3(SYS_mincore, (intptr_t)address, 1,
+                      (intptr_t)&is_resident) == -ENOMEM;
+}
+
+int tcx_os_restore(void *address, size_t bytes) {
+  void *mapping;
+  return map_once(address, bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE,
+                  &mapping);
+}
+
 int tcx_os_move(void *from, void *to, size_t bytes) {
+  TCX_ASSERT(tcx_is_aligned(bytes, tcx_os_page_size()));
   int error = as_error(counted(
       MREMAP,
       calls->mremap(from, bytes, bytes,
                     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to)));
   if (error == 0)
     return 0;
-  // The kernel unmaps the target before some of its checks. Fill the hole
-  // before another mapping takes it; where there is none this is refused.
-  if (tcx_os_reserve(to, bytes) != NULL && tcx_os_commit(to, bytes) != 0) {
-    return ENOMEM;
-  }
-  return error;
+  // The kernel unmaps the target after some of its checks, before others. Fill
+  // the hole before another mapping takes it.
+  if (!is_hole(to) || tcx_os_restore(to, bytes) == 0)
+    return error;
+  return TCX_OS_TARGET_LOST;
 }

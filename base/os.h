@@ -65,22 +65,46 @@ TCX_NODISCARD int tcx_os_release(void *address, size_t bytes);
 // already ours, without copying (mremap with MREMAP_DONTUNMAP); the old range
 // stays mapped and reads as zero. 0, or an errno value and nothing moved.
 // After a failure both ranges are still mapped (the target's content may be
-// lost), so the caller copies. pre: the target was readable and writable.
+// lost), so the caller copies; but after TCX_OS_TARGET_LOST nothing is mapped
+// at the target until tcx_os_restore succeeds there. pre: the target was
+// readable and writable; `bytes` is a multiple of the system's page size.
+#define TCX_OS_TARGET_LOST (-1)
 TCX_NODISCARD int tcx_os_move(void *from, void *to, size_t bytes);
+// Fills a hole that a move left with zero pages. 0, or an errno value: EEXIST
+// when something else lies there by now.
+TCX_NODISCARD int tcx_os_restore(void *address, size_t bytes);
 
 // How many of each call were made and how many failed; for statistics.
+enum { TCX_OS_CALL_KINDS = 5 };
+extern const char *const tcx_os_call_names[TCX_OS_CALL_KINDS];
 struct tcx_os_counts {
-  uint64_t calls[5];  // mmap, munmap, mprotect, madvise, mremap
-  uint64_t failures[5];
+  uint64_t calls[TCX_OS_CALL_KINDS];
+  uint64_t failures[TCX_OS_CALL_KINDS];
 };
 void tcx_os_read_counts(struct tcx_os_counts *out);
+
+// A number that nobody can guess; where the system has none yet, one that is
+// hard to.
+uint64_t tcx_os_random(void);
 
 // Value of an environment variable, NULL if unset or the process is AT_SECURE.
 // Works before libc's own start-up code has run (reads `environ`).
 const char *tcx_os_getenv(const char *name);
 
+// All variables, or NULL where tcx_os_getenv would give none.
+char **tcx_os_environment(void);
+
+// Reads a file of settings. Bytes read, or -errno; -EPERM where another than
+// root and this user owns it, or others may write it; -EFBIG where it does not
+// fit.
+intptr_t tcx_os_read_trusted_file(const char *path, char *buffer,
+                                  size_t capacity);
+
 // Writes all of `text` to a descriptor; partial writes and EINTR handled.
 void tcx_os_write(int fd, const char *text, size_t bytes);
+// Opens a file to append to, makes it where there is none. -errno on failure.
+int tcx_os_open_append(const char *path);
+void tcx_os_close(int fd);
 
 TCX_END_DECLS
 

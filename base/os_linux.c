@@ -4,8 +4,11 @@
 //   Only raw calls: none sets errno, none allocates, none can be interposed.
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/auxv.h>
+#include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "base/atomic.h"
 #include "base/os.h"
@@ -119,12 +122,72 @@ unsigned tcx_os_possible_cpus(void) {
   return count;
 }
 
+// Owned by root or this user, and writable by nobody else.
+static bool is_trusted(intptr_t fd) {
+  struct stat info = {0};
+  if (tcx_syscall3(SYS_fstat, fd, (intptr_t)&info, 0) < 0)
+    return false;
+  bool is_ours = info.st_uid == 0 ||
+                 info.st_uid == (uid_t)tcx_syscall3(SYS_geteuid, 0, 0, 0);
+  return S_ISREG(info.st_mode) && is_ours && (info.st_mode & S_IWOTH) == 0;
+}
+
+intptr_t tcx_os_read_trusted_file(const char *path, char *buffer,
+                                  size_t capacity) {
+  intptr_t fd = tcx_syscall4(SYS_openat, AT_FDCWD, (intptr_t)path,
+                             O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+  if (fd < 0)
+    return fd;
+  size_t bytes = 0;
+  intptr_t got = is_trusted(fd) ? 1 : -EPERM;
+  while (got > 0 && bytes < capacity) {
+    got = tcx_syscall3(SYS_read, fd, (intptr_t)(buffer + bytes),
+                       (intptr_t)(capacity - bytes));
+    if (got > 0)
+      bytes += (size_t)got;
+    if (got == -EINTR)
+      got = 1;
+  }
+  tcx_syscall3(SYS_close, fd, 0, 0);
+  if (got < 0)
+    return got;
+  return bytes < capacity ? (intptr_t)bytes : -EFBIG;
+}
+
+uint64_t tcx_os_random(void) {
+  uint64_t number = 0;
+  if (tcx_syscall3(SYS_getrandom, (intptr_t)&number, sizeof number,
+                   GRND_NONBLOCK) != sizeof number) {
+    // Early after boot. The kernel gave the process 16 random bytes.
+    memcpy(&number, (const void *)auxiliary(AT_RANDOM), sizeof number);
+  }
+  return number;
+}
+
 extern char **environ;
+// The address of argc, as the kernel laid it out: argv and environment follow.
+extern intptr_t *__libc_stack_end __attribute__((weak));
+
+// libc's constructor sets `environ`; IFUNC resolvers and .preinit_array run
+// before it.
+static char **early_environment(void) {
+  if (&__libc_stack_end == NULL || __libc_stack_end == NULL)
+    return NULL;
+  intptr_t argc = __libc_stack_end[0];
+  return (char **)&__libc_stack_end[1 + argc + 1];
+}
+
+char **tcx_os_environment(void) {
+  if (auxiliary(AT_SECURE) != 0)
+    return NULL;
+  return environ != NULL ? environ : early_environment();
+}
 
 const char *tcx_os_getenv(const char *name) {
-  if (environ == NULL || auxiliary(AT_SECURE) != 0)
+  char **entry = tcx_os_environment();
+  if (entry == NULL)
     return NULL;
-  for (char **entry = environ; *entry != NULL; entry++) {
+  for (; *entry != NULL; entry++) {
     const char *have = *entry;
     const char *want = name;
     while (*want != 0 && *have == *want) {

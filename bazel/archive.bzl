@@ -7,16 +7,13 @@ load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 # the names of the version script are global.  Without groups, or the linker of
 # the program would drop a C++ template that it has too.
 _MERGE = """set -eu
-ld=$1 objcopy=$2 ar=$3 map=$4 out=$5
+ld=$1 objcopy=$2 ar=$3 names=$4 out=$5
 shift 5
 "$ld" -r --force-group-allocation -o "$out.o" "$@"
-sed -e 's/#.*//' -e 's,/[*].*[*]/,,' -e 's/[;{}]/ /g' "$map" | tr -s ' ' '\\n' |
-  awk '/^local:/ { on = 0 } on && NF; /^global:/ { on = 1 }' > "$out.names"
-test -s "$out.names"
-"$objcopy" --wildcard --keep-global-symbols="$out.names" "$out.o"
+"$objcopy" --keep-global-symbols="$names" "$out.o"
 rm -f "$out"
 "$ar" rcsD "$out" "$out.o"
-rm "$out.o" "$out.names"
+rm "$out.o"
 """
 
 def _archive_impl(ctx):
@@ -25,7 +22,7 @@ def _archive_impl(ctx):
     args.add(toolchain.ld_executable)
     args.add(toolchain.objcopy_executable)
     args.add(toolchain.ar_executable)
-    args.add(ctx.file.version_script)
+    args.add(ctx.file.exported_symbols)
     args.add(ctx.outputs.out)
     whole, rest = [], []
     for dep in ctx.attr.deps:
@@ -43,7 +40,7 @@ def _archive_impl(ctx):
     ctx.actions.run_shell(
         outputs = [ctx.outputs.out],
         inputs = depset(
-            whole + rest + [ctx.file.version_script],
+            whole + rest + [ctx.file.exported_symbols],
             transitive = [toolchain.all_files],
         ),
         arguments = [args],
@@ -58,10 +55,10 @@ tcx_static_archive = rule(
     attrs = {
         "deps": attr.label_list(mandatory = True, providers = [CcInfo]),
         "out": attr.output(mandatory = True),
-        "version_script": attr.label(
+        "exported_symbols": attr.label(
             mandatory = True,
             allow_single_file = True,
-            doc = "whose global: names stay global",
+            doc = "names that stay global, one a line",
         ),
         "_cc_toolchain": attr.label(
             default = "@bazel_tools//tools/cpp:current_cc_toolchain",

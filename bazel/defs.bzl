@@ -15,6 +15,7 @@ load(":settings.bzl", "variant_binary", "variant_test")
 
 _GTEST_MAIN = str(Label("//bazel:gtest_main"))
 _BENCHMARK_MAIN = str(Label("//bazel:benchmark_main"))
+_FUZZ_MAIN = str(Label("//testing:fuzz_main"))
 _SANITIZER_OPTIONS = str(Label("//testing:sanitizer_options"))
 
 def tcx_cc_library(
@@ -59,6 +60,7 @@ def tcx_cc_test(
         copts = [],
         data = [],
         local_defines = [],
+        malloc = None,
         tags = [],
         timeout = None,
         **kwargs):
@@ -76,10 +78,17 @@ def tcx_cc_test(
       copts: added.
       data: of each of the tests.
       local_defines: beside TCX_PAGE_SHIFT.
+      malloc: as in cc_test.
       tags: of each of the tests; a variant has its own name as one more.
       timeout: of each of the tests.
       **kwargs: passed to cc_test.
     """
+    if malloc:
+        # Bazel counts the lines of deps and data, not those of malloc.
+        kwargs = dict(kwargs, malloc = malloc)
+        counted = [malloc]
+    else:
+        counted = []
     cc_test(
         name = name,
         size = size,
@@ -87,7 +96,7 @@ def tcx_cc_test(
         srcs = srcs,
         args = args,
         copts = test_copts(srcs) + copts,
-        data = data,
+        data = data + counted,
         linkstatic = True,
         local_defines = PAGE_DEFINES + local_defines,
         tags = tags,
@@ -165,22 +174,22 @@ def tcx_fuzz_test(
         name,
         srcs,
         deps = [],
-        corpus = [],
         runs = 20000,
-        max_len = 4096,
+        max_len = 512,
         copts = [],
         tags = [],
-        size = "small",
+        size = "medium",
         **kwargs):
     """A libFuzzer target (clang) that "bazel test" runs for a bounded number of inputs.
 
-    For a long run: bazel run //pkg:NAME -- -runs=-1 -max_total_time=600 DIR
+    Inputs to begin with, and those that once found a bug, are the files of
+    corpus/NAME. --config=fuzz runs for ten minutes instead, from another seed;
+    bazel run //pkg:NAME -- FILE runs one input again.
 
     Args:
       name: of the test.
       srcs: define LLVMFuzzerTestOneInput; C or C++.
       deps: of the fuzz target.
-      corpus: seed inputs, files in the package's directory corpus/.
       runs: how many inputs to try.
       max_len: of an input, in bytes.
       copts: added.
@@ -188,22 +197,37 @@ def tcx_fuzz_test(
       size: of the test.
       **kwargs: passed to the test.
     """
+    folder = "corpus/" + name
+    corpus = native.glob([folder + "/*"])
+    if not corpus:
+        fail("%s has no inputs in %s" % (name, folder))
     cc_binary(
         name = name + ".bin",
         testonly = True,
         srcs = srcs,
         copts = test_copts(srcs) + copts,
-        linkopts = ["-fsanitize=fuzzer"],
+        linkopts = [
+            "-fsanitize=fuzzer",
+            # The linker is called as clang, not as clang++.
+            "-fsanitize-link-c++-runtime",
+        ],
         local_defines = PAGE_DEFINES,
         tags = ["manual"],
-        deps = deps + [_SANITIZER_OPTIONS],
+        deps = deps + [_FUZZ_MAIN, _SANITIZER_OPTIONS],
     )
-    seeds = [native.package_name() + "/corpus"] if corpus else []
     variant_test(
         name = name,
         size = size,
         actual = ":" + name + ".bin",
-        args = ["-runs=%d" % runs, "-seed=1", "-max_len=%d" % max_len] + seeds,
+        args = [
+            "-runs=%d" % runs,
+            "-seed=1",
+            "-max_len=%d" % max_len,
+            "-timeout=60",
+            "-verbosity=0",
+            "-print_final_stats=1",
+            "%s/%s" % (native.package_name(), folder),
+        ],
         data = corpus,
         sanitizer = "fuzz",
         tags = tags + ["fuzz"],

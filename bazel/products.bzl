@@ -5,12 +5,18 @@ load("@rules_cc//cc:cc_library.bzl", "cc_library")
 load(":archive.bzl", "tcx_static_archive")
 load(":settings.bzl", "variant_binary", "variant_cc_library")
 
+# Of every combination: it is one library to its users. The number is
+# TCX_VERSION_MAJOR.
+SONAME = "libtcx.so.0"
+
 def tcx_products(
         name,
         library,
         shared_library,
         version_script,
+        exported_symbols,
         no_libstdcxx,
+        preload_only = [],
         page_sizes = []):
     """NAME for malloc =, NAME_<page size>, libNAME.so, libNAME.a, libNAME_release.
 
@@ -19,8 +25,10 @@ def tcx_products(
       library: the allocator with malloc and free, alwayslink, for programs.
       shared_library: the same for the .so and the .a, which do without
         libstdc++.
-      version_script: the names that leave the library.
+      version_script: versions of the names that leave the library.
+      exported_symbols: a file of those names, for the archive.
       no_libstdcxx: defines what would need libstdc++, for the .so and the .a.
+      preload_only: beside them in the .so.
       page_sizes: of "4k", "32k", "256k".
     """
     cc_library(
@@ -45,7 +53,7 @@ def tcx_products(
         features = ["-legacy_whole_archive"],
         linkopts = [
             "-Wl,--version-script=$(location %s)" % version_script,
-            "-Wl,-soname," + shared,
+            "-Wl,-soname," + SONAME,
             "-Wl,-z,defs",
             "-Wl,-z,nodelete",
             "-Wl,-z,now",
@@ -57,7 +65,7 @@ def tcx_products(
         deps = [
             shared_library,
             no_libstdcxx,
-        ],
+        ] + preload_only,
     )
 
     # The same however the tests are built.
@@ -69,7 +77,7 @@ def tcx_products(
     tcx_static_archive(
         name = name + "_archive",
         out = "lib%s.a" % name,
-        version_script = version_script,
+        exported_symbols = exported_symbols,
         deps = [
             shared_library,
             no_libstdcxx,

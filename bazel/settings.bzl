@@ -83,10 +83,16 @@ def _variant_executable_impl(ctx):
         is_executable = True,
     )
     runfiles = ctx.runfiles(files = [exe] + ctx.files.data)
-    return [DefaultInfo(
-        executable = exe,
-        runfiles = runfiles.merge(dep.default_runfiles),
-    )]
+    return [
+        DefaultInfo(
+            executable = exe,
+            runfiles = runfiles.merge(dep.default_runfiles),
+        ),
+        coverage_common.instrumented_files_info(
+            ctx,
+            dependency_attributes = ["actual", "data"],
+        ),
+    ]
 
 _EXECUTABLE_ATTRS = dict(
     actual = attr.label(mandatory = True, cfg = "target"),

@@ -22,8 +22,11 @@ TCX_BEGIN_DECLS
 
 struct tcx_frontend_stats {
   uint64_t caches;           // live threads (CPUs) with a cache
+  uint64_t caches_total;     // that ever had one
   uint64_t cached_bytes;     // free small objects in caches
   uint64_t run_cache_bytes;  // free blocks of run classes in caches
+  uint64_t run_out_bytes;    // blocks of run classes, live or in caches
+  uint64_t run_tail_bytes;   // of their spans, behind the blocks
   uint64_t refills;
   uint64_t overflows;
   uint64_t removed_objects;   // from the object source, since start
@@ -31,6 +34,14 @@ struct tcx_frontend_stats {
   uint64_t run_spans;         // blocks of run classes made, since start
   uint64_t scavenges;
   uint64_t steals;  // of budget between caches
+};
+
+// Of one size class.
+struct tcx_frontend_class_stats {
+  uint64_t cached_objects;  // free, in caches
+  // Run classes: blocks taken from the page source, now and since start.
+  uint64_t run_blocks;
+  uint64_t run_blocks_total;
 };
 
 struct tcx_frontend_ops {
@@ -47,9 +58,14 @@ struct tcx_frontend_ops {
   void (*overflow)(unsigned size_class, void *object);
   // Gives the calling thread's cached objects to the tiers below.
   void (*flush)(void);
+  // Gives down what was idle: of the calling thread's cache, and of the tiers
+  // below. Does nothing that is not due.
+  void (*tick)(void);
   // End of the calling thread; later calls of it bypass the cache.
   void (*thread_exit)(void);
   void (*stats)(struct tcx_frontend_stats *out);
+  void (*class_stats)(unsigned size_class,
+                      struct tcx_frontend_class_stats *out);
   // Walks the invariants of the calling thread's cache.
   void (*check)(void);
 };

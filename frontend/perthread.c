@@ -5,22 +5,23 @@
 // WHAT IT DECIDES
 //   When a thread gets a slab (its first slow path), when it loses it (a late
 //   round of its thread-specific destructors, so that most others still run
-//   cached), and how the bytes that all slabs may hold are shared: a pool
-//   of BUDGET_TOTAL, of which each slab starts with BUDGET_MIN, takes more
-//   while some is unclaimed, and else takes it from other slabs in turn. Who
-//   lost budget gives the objects back at its own next slow path.
+//   cached), and how the bytes that all slabs may hold are shared: a pool of
+//   `thread_cache` bytes, of which each slab starts with `thread_cache_min`,
+//   takes more while some is unclaimed, and else takes it from other slabs in
+//   turn. Who lost budget gives the objects back at its own next slow path.
 //
 // INVARIANTS
-//   I1. unclaimed + sum of the slabs' budgets == BUDGET_TOTAL. A thread always
-//       gets BUDGET_MIN, so unclaimed may be negative.
+//   I1. unclaimed + sum of the slabs' budgets == the pool. A thread always gets
+//       its first part, and the pool may shrink: unclaimed may be negative.
 //   I2. A thread's slab pointer is never NULL: the dummy, or its own slab.
 //
 // LOCKING: `threads_lock` (rank THREADS) protects the list, the cursor and the
 //   totals of ended threads. It is not held while objects move.
 //
 // FORK: the child keeps the forking thread's slab. Those of threads that are no
-//   more become orphans: whole ones are drained later by a slow path; one whose
-//   owner was inside a slow path (`busy`) may be torn and is left alone.
+//   more become orphans, which slow paths empty later; one whose owner was
+//   inside a slow path (`busy`) may be torn, and is lost. Why the others are
+//   whole, although nobody stopped their owners: docs/adr/0005.
 #include <limits.h>
 #include <pthread.h>
 
@@ -30,17 +31,15 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/fork.h"
+#include "base/knobs.h"
 #include "base/lock.h"
 #include "frontend/frontend.h"
 #include "frontend/runs.h"
 #include "frontend/slab.h"
 #include "frontend/thread.h"
 
-#define BUDGET_TOTAL ((int64_t)(32 * TCX_MIB))
-#define BUDGET_MIN ((int64_t)(64 * TCX_KIB))
 #define BUDGET_STEP ((int64_t)(64 * TCX_KIB))
 #define STEAL_VICTIMS 10
-#define TRIM_MS 1000
 
 __thread struct tcx_thread tcx_thread
     __attribute__((tls_model("initial-exec"))) = {&tcx_slab_dummy, 0, 0, 0};
@@ -58,13 +57,30 @@ static struct tcx_slab *slabs;    // all live ones
 static struct tcx_slab *orphans;  // of threads that fork left behind
 static struct tcx_slab *victim;   // next to lose budget
 static uint64_t slab_count;
+static uint64_t slabs_total;          // ever made
 static struct tcx_slab_counts ended;  // sums over ended threads
+// Objects of threads without a slab: at their end, or hardened. Atomic.
+static struct tcx_slab_counts direct;
 static uint64_t steals;
 
-static int64_t unclaimed_bytes = BUDGET_TOTAL;  // atomic
-static uint64_t trimmed_ms;                     // atomic
+static int64_t pool_bytes;       // atomic; of which `unclaimed` is a part
+static int64_t unclaimed_bytes;  // atomic
+static uint64_t trimmed_ms;      // atomic
 
 // -- budget -------------------------------------------------------------------
+
+static int64_t budget_min(void) {
+  return (int64_t)tcx_knobs.thread_cache_min;
+}
+
+// Follows the setting, which may change while the program runs.
+static void pool_resize(void) {
+  int64_t want = (int64_t)tcx_atomic_load_relaxed(&tcx_knobs.thread_cache);
+  if (tcx_atomic_load_relaxed(&pool_bytes) == want)
+    return;
+  int64_t had = tcx_atomic_exchange_relaxed(&pool_bytes, want);
+  tcx_atomic_fetch_add_relaxed(&unclaimed_bytes, want - had);
+}
 
 // Takes up to `want` of the unclaimed bytes. Returns how many.
 static int64_t budget_claim(int64_t want) {
@@ -87,7 +103,7 @@ static int64_t budget_steal(const struct tcx_slab *thief, int64_t want) {
     if (victim == thief || victim == NULL)
       continue;
     uint64_t has = tcx_atomic_load_relaxed(&victim->budget_bytes);
-    if ((int64_t)has < BUDGET_MIN + BUDGET_STEP)
+    if ((int64_t)has < budget_min() + BUDGET_STEP)
       continue;
     tcx_atomic_fetch_sub_relaxed(&victim->budget_bytes, (uint64_t)BUDGET_STEP);
     got += BUDGET_STEP;
@@ -181,18 +197,19 @@ static void exit_destructor(void *slab) {
 }
 
 // Makes the calling thread's slab. NULL: no memory, or the thread is at its
-// end.
+// end, or in hardened mode, which has no caches (libc/harden.h).
 static struct tcx_slab *slab_create(void) {
-  if (tcx_thread.flags != 0)
+  if (tcx_thread.flags != 0 || tcx_knobs.harden != 0)
     return NULL;
   struct tcx_slab *slab =
       (struct tcx_slab *)tcx_metadata_pool_allocate(&slab_pool);
   if (slab == NULL)
     return NULL;
-  tcx_slab_init(slab, &sources, (uint64_t)BUDGET_MIN);
-  tcx_atomic_fetch_sub_relaxed(&unclaimed_bytes, BUDGET_MIN);
+  tcx_slab_init(slab, &sources, (uint64_t)budget_min());
+  tcx_atomic_fetch_sub_relaxed(&unclaimed_bytes, budget_min());
   tcx_lock_acquire(&threads_lock);
   list_insert(slab);
+  slabs_total++;
   tcx_lock_release(&threads_lock);
   tcx_thread.slab = slab;
   // May call calloc, which then finds the slab. Without the destructor the slab
@@ -201,6 +218,9 @@ static struct tcx_slab *slab_create(void) {
   if (!has_exit_key || pthread_setspecific(exit_key, slab) != 0) {
     perthread_thread_exit();
     slab = NULL;
+    // No memory for it now: a later slow path tries again.
+    if (has_exit_key)
+      tcx_thread.flags &= ~(uint32_t)TCX_THREAD_EXITED;
   }
   tcx_thread.flags &= ~(uint32_t)TCX_THREAD_STARTING;
   return slab;
@@ -220,27 +240,31 @@ static void orphan_drain(void) {
   struct tcx_slab *slab = orphans;
   if (slab != NULL) {
     orphans = slab->next;
-    if (slab->busy == 0)
-      list_insert(slab);
+    list_insert(slab);
   }
   tcx_lock_release(&threads_lock);
-  if (slab != NULL && slab->busy == 0)
+  if (slab != NULL)
     slab_destroy(slab);
 }
 
-// Lets the middle give down what was idle for a second.
-static void upkeep(const struct tcx_slab *slab) {
-  if (tcx_atomic_load_relaxed(&orphans) != NULL)
-    orphan_drain();
-  if (slab->slow_calls % 64 != 0)
-    return;
+// Lets the middle give down what was idle for `trim_time`.
+static void middle_trim(void) {
   uint64_t now = tcx_clock_ms();
   uint64_t last = tcx_atomic_load_relaxed(&trimmed_ms);
-  if (now - last < TRIM_MS)
+  if (now - last < tcx_atomic_load_relaxed(&tcx_knobs.trim_time))
     return;
   if (!tcx_atomic_cas_relaxed(&trimmed_ms, &last, now))
     return;
   sources.objects->ops->trim(sources.objects, false);
+}
+
+static void upkeep(const struct tcx_slab *slab) {
+  if (tcx_atomic_load_relaxed(&orphans) != NULL)
+    orphan_drain();
+  if (slab->slow_calls % 64 == 0) {
+    pool_resize();
+    middle_trim();
+  }
 }
 
 // -- the table ----------------------------------------------------------------
@@ -254,11 +278,14 @@ static void *perthread_refill(unsigned size_class, bool *zeroed) {
   }
   *zeroed = false;
   if (size_class >= TCX_RUN_CLASS_FIRST) {
-    return tcx_run_allocate(sources.pages, size_class, zeroed);
+    void *run = tcx_run_allocate(sources.pages, size_class, zeroed);
+    tcx_atomic_fetch_add_relaxed(&direct.run_spans, run != NULL);
+    return run;
   }
   void *object;
   unsigned got =
       tcx_object_source_remove_range(sources.objects, size_class, &object, 1);
+  tcx_atomic_fetch_add_relaxed(&direct.removed_objects, got);
   return got == 1 ? object : NULL;
 }
 
@@ -271,6 +298,7 @@ static void perthread_overflow(unsigned size_class, void *object) {
     tcx_run_deallocate(sources.pages, object);
   } else {
     tcx_object_source_insert_range(sources.objects, size_class, &object, 1);
+    tcx_atomic_fetch_add_relaxed(&direct.inserted_objects, 1);
   }
 }
 
@@ -280,24 +308,74 @@ static void perthread_flush(void) {
   tcx_slab_flush((struct tcx_slab *)(uintptr_t)tcx_thread.slab);
 }
 
-static void perthread_stats(struct tcx_frontend_stats *out) {
-  tcx_lock_acquire(&threads_lock);
-  struct tcx_slab_counts sum = ended;
-  *out = (struct tcx_frontend_stats){0};
-  for (struct tcx_slab *slab = slabs; slab != NULL; slab = slab->next) {
-    counts_add(&sum, &slab->counts);
+static void perthread_tick(void) {
+  pool_resize();
+  if (tcx_atomic_load_relaxed(&orphans) != NULL)
+    orphan_drain();
+  if (tcx_thread.slab != &tcx_slab_dummy)
+    tcx_slab_tick((struct tcx_slab *)(uintptr_t)tcx_thread.slab);
+  middle_trim();
+}
+
+// A slab's part of the figures. Those of orphans count as well, until a slow
+// path has emptied them.
+static void stats_add(const struct tcx_slab *list, struct tcx_slab_counts *sum,
+                      struct tcx_frontend_stats *out) {
+  for (const struct tcx_slab *slab = list; slab != NULL; slab = slab->next) {
+    counts_add(sum, &slab->counts);
     out->cached_bytes += tcx_slab_cached_bytes(slab);
     out->run_cache_bytes += tcx_slab_cached_run_bytes(slab);
   }
+}
+
+static void perthread_stats(struct tcx_frontend_stats *out) {
+  tcx_lock_acquire(&threads_lock);
+  struct tcx_slab_counts sum = ended;
+  counts_add(&sum, &direct);
+  *out = (struct tcx_frontend_stats){0};
+  stats_add(slabs, &sum, out);
+  stats_add(orphans, &sum, out);
   out->caches = slab_count;
+  out->caches_total = slabs_total;
   out->steals = steals;
   tcx_lock_release(&threads_lock);
+  for (unsigned i = TCX_RUN_CLASS_FIRST; i < TCX_SIZE_CLASS_COUNT; i++) {
+    struct tcx_run_stats runs;
+    tcx_run_read_stats(i, &runs);
+    const struct tcx_size_class *row = &tcx_size_classes[i];
+    uint64_t span_bytes = (uint64_t)row->pages << TCX_PAGE_SHIFT;
+    out->run_out_bytes += runs.blocks * row->size;
+    out->run_tail_bytes += runs.blocks * (span_bytes - row->size);
+  }
   out->refills = sum.refills;
   out->overflows = sum.overflows;
   out->removed_objects = sum.removed_objects;
   out->inserted_objects = sum.inserted_objects;
   out->run_spans = sum.run_spans;
   out->scavenges = sum.scavenges;
+}
+
+static uint64_t cached_objects(const struct tcx_slab *list,
+                               unsigned size_class) {
+  uint64_t objects = 0;
+  for (const struct tcx_slab *slab = list; slab != NULL; slab = slab->next)
+    objects += tcx_slab_cached_objects(slab, size_class);
+  return objects;
+}
+
+static void perthread_class_stats(unsigned size_class,
+                                  struct tcx_frontend_class_stats *out) {
+  *out = (struct tcx_frontend_class_stats){0};
+  tcx_lock_acquire(&threads_lock);
+  out->cached_objects =
+      cached_objects(slabs, size_class) + cached_objects(orphans, size_class);
+  tcx_lock_release(&threads_lock);
+  if (size_class >= TCX_RUN_CLASS_FIRST) {
+    struct tcx_run_stats runs;
+    tcx_run_read_stats(size_class, &runs);
+    out->run_blocks = runs.blocks;
+    out->run_blocks_total = runs.blocks_total;
+  }
 }
 
 static void perthread_check(void) {
@@ -312,6 +390,8 @@ static void fork_child(void *lock) {
     if (slab == tcx_thread.slab)
       continue;
     list_remove(slab);
+    if (slab->busy != 0)
+      continue;
     slab->next = orphans;
     tcx_atomic_store_relaxed(&orphans, slab);
   }
@@ -323,6 +403,7 @@ static void perthread_start(struct tcx_object_source *objects,
   static const struct tcx_fork_hooks hooks = {
       TCX_LOCK_RANK_THREADS, &threads_lock, tcx_fork_lock_prepare,
       tcx_fork_lock_parent, fork_child};
+  pool_resize();
   sources.objects = objects;
   sources.pages = pages;
   has_exit_key = pthread_key_create(&exit_key, exit_destructor) == 0;
@@ -335,8 +416,10 @@ static const struct tcx_frontend_ops ops = {
     .refill = perthread_refill,
     .overflow = perthread_overflow,
     .flush = perthread_flush,
+    .tick = perthread_tick,
     .thread_exit = perthread_thread_exit,
     .stats = perthread_stats,
+    .class_stats = perthread_class_stats,
     .check = perthread_check,
 };
 

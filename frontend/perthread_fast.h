@@ -6,9 +6,11 @@
 // A header is named by its offset in the slab, 16 x size class, as the table of
 // sizes holds it; the pagemap's byte, 2 x size class, is an eighth of that.
 //
-// Signals: a handler that runs between the load and the store of `top` and
-// leaves the class with as many objects as it found is harmless; POSIX does not
-// let handlers call malloc at all.
+// Signals: a handler that runs between the load and the store of `top` is
+// harmless if it leaves each class as it found it: objects that it allocates it
+// frees, the last one first. (It takes the object that the interrupted pop is
+// about to take. Given back in another slot, the object would be handed out
+// twice.) POSIX does not let handlers call malloc at all.
 #ifndef TCX_FRONTEND_PERTHREAD_FAST_H_
 #define TCX_FRONTEND_PERTHREAD_FAST_H_
 

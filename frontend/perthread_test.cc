@@ -29,10 +29,10 @@ void *Allocate(size_t size) {
   return object != nullptr ? object : tcx_frontend->refill(c, &zeroed);
 }
 void Free(void *object) {
-  unsigned byte = tcx_pagemap_class_byte(object);
-  ASSERT_NE(byte, 0u);
-  if (!tcx_frontend_push(tcx_frontend_header(8 * byte), object)) {
-    tcx_frontend->overflow(byte / 2, object);
+  unsigned c = tcx_pagemap_span_of(object)->size_class;
+  ASSERT_NE(c, 0u);
+  if (!tcx_frontend_push(tcx_frontend_header(16 * c), object)) {
+    tcx_frontend->overflow(c, object);
   }
 }
 

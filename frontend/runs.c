@@ -10,6 +10,14 @@
 #define RUN_BUDGET_MIN (4 * TCX_MIB)
 #define RUN_BUDGET_MAX (16 * TCX_MIB)
 
+// By class; atomic, as every thread makes and drops blocks.
+static struct tcx_run_stats counts[TCX_SIZE_CLASS_COUNT - TCX_RUN_CLASS_FIRST];
+
+static struct tcx_run_stats *counts_of(unsigned size_class) {
+  TCX_ASSERT(size_class >= TCX_RUN_CLASS_FIRST);
+  return &counts[size_class - TCX_RUN_CLASS_FIRST];
+}
+
 void *tcx_run_allocate(struct tcx_page_source *pages, unsigned size_class,
                        bool *zeroed) {
   const struct tcx_size_class *row = &tcx_size_classes[size_class];
@@ -19,16 +27,25 @@ void *tcx_run_allocate(struct tcx_page_source *pages, unsigned size_class,
   *zeroed = (span->flags & TCX_SPAN_ZERO) != 0;
   span->flags = 0;
   span->size_class = (uint8_t)size_class;
-  tcx_pagemap_set_first(span, size_class);
+  tcx_pagemap_set_run(tcx_span_start(span), size_class);
+  tcx_atomic_fetch_add_relaxed(&counts_of(size_class)->blocks, 1);
+  tcx_atomic_fetch_add_relaxed(&counts_of(size_class)->blocks_total, 1);
   return tcx_span_start(span);
 }
 
 void tcx_run_deallocate(struct tcx_page_source *pages, void *object) {
   struct tcx_span *span = tcx_pagemap_span_of(object);
   TCX_CHECK(span != NULL && span->state == TCX_SPAN_LARGE);
-  tcx_pagemap_set_first(span, 0);
+  tcx_atomic_fetch_sub_relaxed(&counts_of(span->size_class)->blocks, 1);
+  tcx_pagemap_set_run(object, 0);
   span->size_class = 0;
   tcx_page_source_deallocate(pages, span);
+}
+
+void tcx_run_read_stats(unsigned size_class, struct tcx_run_stats *out) {
+  const struct tcx_run_stats *from = counts_of(size_class);
+  out->blocks = tcx_atomic_load_relaxed(&from->blocks);
+  out->blocks_total = tcx_atomic_load_relaxed(&from->blocks_total);
 }
 
 static bool run_budget_allows(const struct tcx_slab_sources *sources,

@@ -1,13 +1,15 @@
 // runs.h -- blocks of the run classes, 256 KiB to 4 MiB: one object per span.
 //
-// They bypass the middle: a block is a span of the page source, registered by
-// its first page alone, so that an interior pointer reaches free's slow path.
+// They bypass the middle: a block is a span of the page source. The pagemap has
+// class 0 for it, so every free of one is slow, and says in the same entry
+// whether the program has it. (heap.c keeps that; here it is made and ended.)
 // Slabs cache up to four of a class, within a budget of their own that all
 // slabs share: a 32nd of the heap, but at least 4 and at most 16 MiB.
 #ifndef TCX_FRONTEND_RUNS_H_
 #define TCX_FRONTEND_RUNS_H_
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "backend/page_source.h"
 #include "base/compiler.h"
@@ -18,6 +20,13 @@ TCX_BEGIN_DECLS
 TCX_NODISCARD void *tcx_run_allocate(struct tcx_page_source *pages,
                                      unsigned size_class, bool *zeroed);
 void tcx_run_deallocate(struct tcx_page_source *pages, void *object);
+
+// Blocks of a run class that are live or in a slab, and how many ever were.
+struct tcx_run_stats {
+  uint64_t blocks;
+  uint64_t blocks_total;
+};
+void tcx_run_read_stats(unsigned size_class, struct tcx_run_stats *out);
 
 TCX_END_DECLS
 

@@ -8,14 +8,14 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/knobs.h"
 #include "base/log.h"
 #include "frontend/runs.h"
 #include "frontend/slab_internal.h"
 
-// A slab looks at the clock every so many slow calls, and scavenges when this
-// much time has gone by: what was not touched meanwhile is idle.
+// A slab looks at the clock every so many slow calls, and scavenges when
+// `scavenge_time` has gone by: what was not touched meanwhile is idle.
 #define SCAVENGE_CALLS 64
-#define SCAVENGE_MS 100
 
 static void *const shared_guard = TCX_SLAB_GUARD;
 #define NO_ARRAY ((void **)(uintptr_t)&shared_guard)
@@ -42,17 +42,23 @@ static void slow_begin(struct tcx_slab *self) {
   if (TCX_UNLIKELY(self->busy != 0)) {
     tcx_fatal("malloc or free in a signal handler that interrupted tcx");
   }
-  self->busy = 1;
+  tcx_atomic_store_relaxed(&self->busy, 1u);
+  tcx_compiler_fence();
 }
 
 static void slow_end(struct tcx_slab *self) {
-  self->busy = 0;
+  tcx_compiler_fence();
+  tcx_atomic_store_relaxed(&self->busy, 0u);
+}
+
+static bool scavenge_time_is_over(const struct tcx_slab *self) {
+  return tcx_clock_ms() - self->scavenged_ms >=
+         tcx_atomic_load_relaxed(&tcx_knobs.scavenge_time);
 }
 
 static bool scavenge_is_due(struct tcx_slab *self) {
-  if (++self->slow_calls % SCAVENGE_CALLS != 0)
-    return false;
-  return tcx_clock_ms() - self->scavenged_ms >= SCAVENGE_MS;
+  return ++self->slow_calls % SCAVENGE_CALLS == 0 &&
+         scavenge_time_is_over(self);
 }
 
 // -- arrays and capacity ------------------------------------------------------
@@ -374,6 +380,11 @@ void tcx_slab_scavenge(struct tcx_slab *self) {
   }
   self->scavenged_ms = tcx_clock_ms();
   slow_end(self);
+}
+
+void tcx_slab_tick(struct tcx_slab *self) {
+  if (scavenge_time_is_over(self))
+    tcx_slab_scavenge(self);
 }
 
 void tcx_slab_flush(struct tcx_slab *self) {

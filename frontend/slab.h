@@ -129,6 +129,9 @@ void tcx_slab_overflow(struct tcx_slab *self, unsigned size_class,
 // Gives back what was idle since the last call, and plants the wires anew.
 void tcx_slab_scavenge(struct tcx_slab *self);
 
+// The same, if `scavenge_time` has gone by since.
+void tcx_slab_tick(struct tcx_slab *self);
+
 // Gives everything back, arrays included; every class is then as after init.
 void tcx_slab_flush(struct tcx_slab *self);
 
@@ -136,6 +139,9 @@ void tcx_slab_flush(struct tcx_slab *self);
 // Any thread; approximate while the owner runs.
 uint64_t tcx_slab_cached_bytes(const struct tcx_slab *self);
 uint64_t tcx_slab_cached_run_bytes(const struct tcx_slab *self);
+// Free objects of one class.
+uint64_t tcx_slab_cached_objects(const struct tcx_slab *self,
+                                 unsigned size_class);
 
 void tcx_slab_check(const struct tcx_slab *self);
 

@@ -4,21 +4,23 @@
 #include "frontend/slab.h"
 #include "frontend/slab_internal.h"
 
+uint64_t tcx_slab_cached_objects(const struct tcx_slab *self,
+                                 unsigned size_class) {
+  // Another thread may move the array between the two loads: no number of
+  // objects that cannot be is believed.
+  void **begin = tcx_atomic_load_relaxed(&self->rows[size_class].begin);
+  if (begin == NULL)
+    return 0;
+  void **top = tcx_atomic_load_relaxed(&self->headers[size_class].top);
+  uintptr_t count = ((uintptr_t)(top + 1) - (uintptr_t)begin) / sizeof *top;
+  return count <= TCX_SLAB_CAPACITY_MAX ? count : 0;
+}
+
 static uint64_t cached_bytes(const struct tcx_slab *self, unsigned first,
                              unsigned end) {
   uint64_t bytes = 0;
-  for (unsigned i = first; i < end; i++) {
-    // Another thread may move the array between the two loads: no number of
-    // objects that cannot be is believed.
-    void **begin = tcx_atomic_load_relaxed(&self->rows[i].begin);
-    if (begin == NULL)
-      continue;
-    void **top = tcx_atomic_load_relaxed(&self->headers[i].top);
-    uintptr_t count = ((uintptr_t)(top + 1) - (uintptr_t)begin) / sizeof *top;
-    if (count <= TCX_SLAB_CAPACITY_MAX) {
-      bytes += count * tcx_size_classes[i].size;
-    }
-  }
+  for (unsigned i = first; i < end; i++)
+    bytes += tcx_slab_cached_objects(self, i) * tcx_size_classes[i].size;
   return bytes;
 }
 

@@ -18,6 +18,8 @@ enum tcx_thread_flag {
   TCX_THREAD_EXITED = 1u << 0,
   // A cache is being made; recursion goes to the middle directly.
   TCX_THREAD_STARTING = 1u << 1,
+  // Looks up the next allocator (libc/foreign.c), which may allocate.
+  TCX_THREAD_LOOKING = 1u << 2,
 };
 
 struct tcx_thread {

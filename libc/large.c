@@ -1,6 +1,8 @@
 // large.c -- objects above 4 MiB, or aligned beyond a page. See large.h.
 #include "libc/large.h"
 
+#include <errno.h>
+
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "base/os.h"
@@ -13,6 +15,9 @@
 #define MOVE_BYTES_MIN ((size_t)4 * TCX_MIB)
 
 static struct tcx_large_stats counts;
+// Targets of moves that failed half-way: nothing is mapped in their first
+// `requested_bytes`. Linked by `next`; they count as live until they are whole.
+static struct tcx_span *lost;
 
 static void live_add(size_t pages, bool is_new) {
   tcx_atomic_fetch_add_relaxed(&counts.live_bytes,
@@ -29,14 +34,44 @@ static void live_subtract(size_t pages) {
 size_t tcx_large_pages(size_t size) {
   if (size > (size_t)1 << TCX_ADDRESS_BITS)
     return 0;
-  size_t pages = (size + TCX_PAGE_SIZE - 1) >> TCX_PAGE_SHIFT;
+  // Whole pages of the system too, or moving an object by its page tables would
+  // move the start of its neighbour.
+  size_t unit = TCX_PAGE_SIZE;
+  if (size > TCX_MAX_RUN_SIZE)
+    unit = tcx_max_size(unit, tcx_os_page_size());
+  size_t pages = tcx_align_up(size, unit) >> TCX_PAGE_SHIFT;
   if (pages > UINT32_MAX)
     return 0;
   return pages != 0 ? pages : 1;
 }
 
+static void lost_push(struct tcx_span *span) {
+  struct tcx_span *next = tcx_atomic_load_relaxed(&lost);
+  do {
+    span->next = next;
+  } while (!tcx_atomic_cas_release(&lost, &next, span));
+}
+
+// Tries to make lost targets whole. Where another mapping has taken the place,
+// the span stays in use for ever.
+static TCX_NOINLINE void lost_restore(struct tcx_page_source *pages) {
+  struct tcx_span *next;
+  struct tcx_span *span = tcx_atomic_exchange_acquire(&lost, NULL);
+  for (; span != NULL; span = next) {
+    next = span->next;
+    int error = tcx_os_restore(tcx_span_start(span), span->requested_bytes);
+    if (error == 0) {
+      tcx_large_free(pages, span);
+    } else if (error != EEXIST) {
+      lost_push(span);
+    }
+  }
+}
+
 static struct tcx_span *span_allocate(struct tcx_page_source *pages,
                                       size_t align, size_t count) {
+  if (TCX_UNLIKELY(tcx_atomic_load_relaxed(&lost) != NULL))
+    lost_restore(pages);
   size_t bytes = count << TCX_PAGE_SHIFT;
   if (bytes > HUGE_ALIGN_BYTES && align < TCX_HUGE_PAGE_SIZE) {
     align = TCX_HUGE_PAGE_SIZE;
@@ -75,13 +110,21 @@ static void *move(struct tcx_page_source *pages, struct tcx_span *span,
     return NULL;
   char *from = tcx_span_start(span);
   char *to = tcx_span_start(target);
-  if (((from - to) & (ptrdiff_t)(TCX_HUGE_PAGE_SIZE - 1)) != 0 ||
-      tcx_os_move(from, to, tcx_span_bytes(span)) != 0) {
+  bool is_congruent = ((from - to) & (ptrdiff_t)(TCX_HUGE_PAGE_SIZE - 1)) == 0;
+  int error = EINVAL;
+  if (is_congruent)
+    error = tcx_os_move(from, to, tcx_span_bytes(span));
+  if (error != 0 && error != TCX_OS_TARGET_LOST) {
     tcx_page_source_deallocate(pages, target);
     return NULL;
   }
   target->flags = 0;
   live_add(count, false);
+  if (error == TCX_OS_TARGET_LOST) {
+    target->requested_bytes = tcx_span_bytes(span);
+    lost_push(target);
+    return NULL;
+  }
   // The old pages read as zero now, and no memory is behind them.
   span->flags = TCX_SPAN_MOVED;
   tcx_large_free(pages, span);

@@ -7,6 +7,9 @@
 
 #include "base/compiler.h"
 
+// jemalloc's flags for nallocx and sdallocx: log2 of the alignment.
+#define TCX_LG_ALIGN_MASK 63
+
 TCX_BEGIN_DECLS
 
 void *malloc(size_t size);
@@ -29,8 +32,11 @@ TCX_END_DECLS
 #else
 #define TCX_COPY_ATTRIBUTES(target) __attribute__((copy(target)))
 #endif
-#define TCX_LIBC_ALIAS(name, target)                                        \
-  TCX_EXPORT extern __typeof__(target) name __attribute__((alias(#target))) \
+// (By way of another macro, so that the names may be macros themselves.)
+#define TCX_LIBC_ALIAS(name, target) TCX_ALIAS_OF(TCX_EXPORT, name, target)
+#define TCX_HIDDEN_ALIAS(name, target) TCX_ALIAS_OF(TCX_HIDDEN, name, target)
+#define TCX_ALIAS_OF(visibility, name, target)                              \
+  visibility extern __typeof__(target) name __attribute__((alias(#target))) \
   TCX_COPY_ATTRIBUTES(target)
 
 #endif  // TCX_LIBC_LIBC_H_

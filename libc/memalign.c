@@ -21,9 +21,6 @@
 #include "libc/libc.h"
 #include "size_classes/size_classes.h"
 
-// jemalloc's flags for nallocx and sdallocx: log2 of the alignment.
-#define LG_ALIGN_MASK 63
-
 TCX_EXPORT size_t nallocx(size_t size, int flags);
 TCX_EXPORT void *pvalloc(size_t size);
 
@@ -93,16 +90,12 @@ TCX_EXPORT void *pvalloc(size_t size) {
 }
 
 size_t nallocx(size_t size, int flags) {
-  size_t align = (size_t)1 << (flags & LG_ALIGN_MASK);
+  size_t align = (size_t)1 << (flags & TCX_LG_ALIGN_MASK);
   if (align <= TCX_ALIGNMENT)
     return tcx_heap_good_size(size);
   if (align > TCX_REQUEST_MAX || size > TCX_REQUEST_MAX - align)
     return 0;
-  tcx_heap_start();
-  unsigned size_class =
-      align <= TCX_PAGE_SIZE ? tcx_size_class_of_aligned(size, align) : 0;
-  return size_class != 0 ? tcx_size_classes[size_class].size
-                         : tcx_large_pages(size) << TCX_PAGE_SHIFT;
+  return tcx_heap_good_size_aligned(align, size);
 }
 
 TCX_LIBC_ALIAS(__libc_memalign, memalign);

@@ -134,14 +134,45 @@ TCX_ALWAYS_INLINE void *new_fast_nothrow(size_t size) {
   return new_slow_nothrow(size);
 }
 
-TCX_ALWAYS_INLINE void delete_fast(void *pointer) {
+// In messages of wrong use.
+constexpr char kDelete[] = "operator delete";
+constexpr char kDeleteArray[] = "operator delete[]";
+
+TCX_ALWAYS_INLINE void delete_fast(void *pointer, const char *caller) {
   if (TCX_UNLIKELY(!tcx_free_fast(pointer)))
-    tcx_heap_free(pointer);
+    tcx_heap_free_as(pointer, caller);
 }
 
-TCX_ALWAYS_INLINE void delete_fast_sized(void *pointer, size_t size) {
+// A program's own operator new may allocate another size than it was asked for,
+// and leave delete to us. Then the size that delete gets says nothing.
+bool size_is_known() {
+  return !TCX_REPLACED(new_plain) && !TCX_REPLACED(new_array) &&
+         !TCX_REPLACED(new_aligned) && !TCX_REPLACED(new_array_aligned);
+}
+
+TCX_COLD void delete_slow_sized(void *pointer, size_t size,
+                                const char *caller) {
+  if (size_is_known()) {
+    tcx_heap_free_sized(pointer, size, caller);
+  } else {
+    tcx_heap_free_as(pointer, caller);
+  }
+}
+
+TCX_ALWAYS_INLINE void delete_fast_sized(void *pointer, size_t size,
+                                         const char *caller) {
   if (TCX_UNLIKELY(!tcx_free_sized_fast(pointer, size))) {
-    tcx_heap_free_sized(pointer, size);
+    delete_slow_sized(pointer, size, caller);
+  }
+}
+
+void delete_aligned_sized(void *pointer, size_t size, align_val_t align,
+                          const char *caller) {
+  if (size_is_known()) {
+    tcx_heap_free_aligned_sized(pointer, static_cast<size_t>(align), size,
+                                caller);
+  } else {
+    delete_fast(pointer, caller);
   }
 }
 
@@ -160,23 +191,24 @@ TCX_ALWAYS_INLINE void *call_new_aligned(size_t size, align_val_t align) {
   return new_aligned(size, align);
 }
 
-TCX_ALWAYS_INLINE void call_delete(void *pointer) {
+TCX_ALWAYS_INLINE void call_delete(void *pointer, const char *caller) {
   if (TCX_REPLACED(delete_plain))
     return tcx_operators.delete_plain(pointer);
-  delete_fast(pointer);
+  delete_fast(pointer, caller);
 }
 
 TCX_ALWAYS_INLINE void call_delete_array(void *pointer) {
   if (TCX_REPLACED(delete_array))
     return tcx_operators.delete_array(pointer);
-  call_delete(pointer);
+  call_delete(pointer, kDeleteArray);
 }
 
-TCX_ALWAYS_INLINE void call_delete_aligned(void *pointer, align_val_t align) {
+TCX_ALWAYS_INLINE void call_delete_aligned(void *pointer, align_val_t align,
+                                           const char *caller) {
   if (TCX_REPLACED(delete_aligned)) {
     return tcx_operators.delete_aligned(pointer, static_cast<size_t>(align));
   }
-  delete_fast(pointer);
+  delete_fast(pointer, caller);
 }
 
 TCX_ALWAYS_INLINE void call_delete_array_aligned(void *pointer,
@@ -185,7 +217,7 @@ TCX_ALWAYS_INLINE void call_delete_array_aligned(void *pointer,
     return tcx_operators.delete_array_aligned(pointer,
                                               static_cast<size_t>(align));
   }
-  call_delete_aligned(pointer, align);
+  call_delete_aligned(pointer, align, kDeleteArray);
 }
 
 }  // namespace
@@ -242,15 +274,15 @@ OPERATOR void *operator new[](size_t size, align_val_t align,
 // -- delete -------------------------------------------------------------------
 
 OPERATOR void operator delete(void *pointer) noexcept {
-  delete_fast(pointer);
+  delete_fast(pointer, kDelete);
 }
 
 OPERATOR void operator delete[](void *pointer) noexcept {
-  call_delete(pointer);
+  call_delete(pointer, kDeleteArray);
 }
 
 OPERATOR void operator delete(void *pointer, const nothrow_t &) noexcept {
-  call_delete(pointer);
+  call_delete(pointer, kDelete);
 }
 
 OPERATOR void operator delete[](void *pointer, const nothrow_t &) noexcept {
@@ -260,7 +292,7 @@ OPERATOR void operator delete[](void *pointer, const nothrow_t &) noexcept {
 OPERATOR void operator delete(void *pointer, size_t size) noexcept {
   if (TCX_REPLACED(delete_plain))
     return tcx_operators.delete_plain(pointer);
-  delete_fast_sized(pointer, size);
+  delete_fast_sized(pointer, size, kDelete);
 }
 
 OPERATOR void operator delete[](void *pointer, size_t size) noexcept {
@@ -268,23 +300,20 @@ OPERATOR void operator delete[](void *pointer, size_t size) noexcept {
     return tcx_operators.delete_array(pointer);
   if (TCX_REPLACED(delete_plain))
     return tcx_operators.delete_plain(pointer);
-  delete_fast_sized(pointer, size);
+  delete_fast_sized(pointer, size, kDeleteArray);
 }
 
-// The class of an aligned object follows from both numbers, so the page tells
-// it and the size is not used.
-
 OPERATOR void operator delete(void *pointer, align_val_t) noexcept {
-  delete_fast(pointer);
+  delete_fast(pointer, kDelete);
 }
 
 OPERATOR void operator delete[](void *pointer, align_val_t align) noexcept {
-  call_delete_aligned(pointer, align);
+  call_delete_aligned(pointer, align, kDeleteArray);
 }
 
 OPERATOR void operator delete(void *pointer, align_val_t align,
                               const nothrow_t &) noexcept {
-  call_delete_aligned(pointer, align);
+  call_delete_aligned(pointer, align, kDelete);
 }
 
 OPERATOR void operator delete[](void *pointer, align_val_t align,
@@ -292,14 +321,20 @@ OPERATOR void operator delete[](void *pointer, align_val_t align,
   call_delete_array_aligned(pointer, align);
 }
 
-OPERATOR void operator delete(void *pointer, size_t,
+// The class of an aligned object follows from both numbers.
+
+OPERATOR void operator delete(void *pointer, size_t size,
                               align_val_t align) noexcept {
-  call_delete_aligned(pointer, align);
+  if (TCX_REPLACED(delete_aligned))
+    return call_delete_aligned(pointer, align, kDelete);
+  delete_aligned_sized(pointer, size, align, kDelete);
 }
 
-OPERATOR void operator delete[](void *pointer, size_t,
+OPERATOR void operator delete[](void *pointer, size_t size,
                                 align_val_t align) noexcept {
-  call_delete_array_aligned(pointer, align);
+  if (TCX_REPLACED(delete_array_aligned) || TCX_REPLACED(delete_aligned))
+    return call_delete_array_aligned(pointer, align);
+  delete_aligned_sized(pointer, size, align, kDeleteArray);
 }
 
 // -- ours, by names that nobody replaces --------------------------------------

@@ -7,8 +7,9 @@
 TCX_BEGIN_DECLS
 
 // Writes a line "tcx:   at ADDRESS NAME" for each frame, innermost first, to
-// standard error. Does not allocate. Frames of code without frame pointers end
-// the walk early.
+// standard error. Does not allocate. The function that called tcx is among them
+// even where it has no frame pointer; its callers then are if the process has
+// libgcc's unwinder.
 void tcx_stack_print(void);
 
 TCX_END_DECLS

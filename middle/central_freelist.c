@@ -1,16 +1,26 @@
 // central_freelist.c -- see central_freelist.h.
 #include "middle/central_freelist.h"
 
+#include <string.h>
+
 #include "backend/metadata.h"
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "base/knobs.h"
 #include "base/log.h"
+#include "base/os.h"
 #include "pagemap/pagemap.h"
 
 #define BUCKETS TCX_CENTRAL_FREELIST_BUCKETS
 #define NO_BUCKET BUCKETS  // of a full span, or one that is not listed yet
 #define INLINE_OBJECTS (64u * TCX_SPAN_INLINE_WORDS)
+
+// Empty spans that hardening keeps: this many bytes, or one.
+#define IDLE_BYTES_MAX (128 * TCX_KIB)
+
+// The stack that follows the message is that of whoever pushed it down to here.
+#define LATE "; found late, TCX_HARDEN=1 finds it at once"
 
 // An object on its way back: where its free bit is.
 struct place {
@@ -27,7 +37,9 @@ static const struct tcx_size_class *row_of(
 
 // With up to 16 objects a bucket per count; with more, one per doubling.
 static unsigned bucket_for(unsigned allocated, unsigned objects) {
-  TCX_ASSERT(allocated > 0 && allocated < objects);
+  TCX_ASSERT(allocated < objects);
+  if (allocated == 0)  // Idle, hardened only.
+    return BUCKETS - 1;
   unsigned emptiness =
       objects <= 16 ? allocated : tcx_highest_bit(allocated) + 1;
   return emptiness < BUCKETS ? BUCKETS - emptiness : 0;
@@ -104,6 +116,8 @@ static struct tcx_span *span_build(struct tcx_central_freelist *self) {
     }
     return NULL;
   }
+  if (self->is_hardened && (span->flags & TCX_SPAN_ZERO) == 0)
+    memset(tcx_span_start(span), 0, tcx_span_bytes(span));
   tcx_span_init_objects(span, self->size_class, words);
   span->flags &= (uint8_t)~TCX_SPAN_ZERO;
   span->bucket = NO_BUCKET;
@@ -134,6 +148,16 @@ static void span_destroy(struct tcx_central_freelist *self,
   tcx_page_source_deallocate(self->pages, span);
 }
 
+// Spans that are linked by `next` alone.
+static void destroy_all(struct tcx_central_freelist *self,
+                        struct tcx_span *spans) {
+  while (spans != NULL) {
+    struct tcx_span *span = spans;
+    spans = span->next;
+    span_destroy(self, span);
+  }
+}
+
 // -- out ----------------------------------------------------------------------
 
 void tcx_central_freelist_init(struct tcx_central_freelist *self,
@@ -143,6 +167,41 @@ void tcx_central_freelist_init(struct tcx_central_freelist *self,
   self->pages = pages;
   self->size_class = size_class;
   tcx_lock_init(&self->lock, TCX_LOCK_RANK_CENTRAL_FREELIST);
+  self->is_hardened = tcx_atomic_load_relaxed(&tcx_knobs.harden) != 0;
+  if (self->is_hardened)
+    self->random = tcx_os_random() | 1;
+}
+
+// xorshift64*. New spans are taken from without the lock, so two threads may
+// get the same number once.
+static uint64_t next_random(struct tcx_central_freelist *self) {
+  uint64_t x = tcx_atomic_load_relaxed(&self->random);
+  x ^= x >> 12;
+  x ^= x << 25;
+  x ^= x >> 27;
+  tcx_atomic_store_relaxed(&self->random, x);
+  return x * UINT64_C(0x2545f4914f6cdd1d);
+}
+
+static unsigned take_random(struct tcx_central_freelist *self,
+                            struct tcx_span *span, void **batch,
+                            unsigned count) {
+  unsigned taken = 0;
+  while (taken < count) {
+    void *object = tcx_span_take_random(span, next_random(self));
+    if (object == NULL)
+      break;
+    batch[taken++] = object;
+  }
+  return taken;
+}
+
+// Up to `count` free objects of a span that is new, or under the lock.
+static unsigned take(struct tcx_central_freelist *self, struct tcx_span *span,
+                     void **batch, unsigned count) {
+  if (TCX_UNLIKELY(self->is_hardened))
+    return take_random(self, span, batch, count);
+  return tcx_span_take(span, batch, count);
 }
 
 // Takes from the listed spans, fullest first. Caller holds the lock.
@@ -154,7 +213,9 @@ static unsigned take_listed(struct tcx_central_freelist *self, void **batch,
     if (span->next != NULL) {
       __builtin_prefetch(span->next, 1);
     }
-    moved += tcx_span_take(span, batch + moved, count - moved);
+    if (TCX_UNLIKELY(span->allocated == 0))
+      self->idle_spans--;
+    moved += take(self, span, batch + moved, count - moved);
     relist(self, span);
   }
   tcx_counter_add(&self->free_objects, -(uint64_t)moved);
@@ -174,7 +235,7 @@ static TCX_NOINLINE unsigned take_new(struct tcx_central_freelist *self,
     if (span == NULL) {
       break;
     }
-    moved += tcx_span_take(span, batch + moved, count - moved);
+    moved += take(self, span, batch + moved, count - moved);
     last = span;
     spans++;
   }
@@ -218,14 +279,16 @@ static struct place place_of(const struct tcx_central_freelist *self,
                              struct tcx_span *span, const void *object) {
   if (TCX_UNLIKELY(span == NULL || span->size_class != self->size_class)) {
     tcx_fatal(
-        "free(): invalid pointer %p (not in a span of objects of %u bytes)",
+        "free(): invalid pointer %p (not in a span of objects of %u "
+        "bytes)" LATE,
         object, (unsigned)row->size);
   }
   size_t offset = (size_t)((const char *)object - tcx_span_start(span));
   if (TCX_UNLIKELY(offset >= tcx_span_bytes(span) ||
                    !tcx_object_offset_is_exact(row, (uint32_t)offset))) {
     tcx_fatal(
-        "free(): invalid pointer %p (not the start of an object of %u bytes)",
+        "free(): invalid pointer %p (not the start of an object of %u "
+        "bytes)" LATE,
         object, (unsigned)row->size);
   }
   struct place place = {span, tcx_object_index(row, (uint32_t)offset)};
@@ -249,6 +312,19 @@ static void map_batch(const struct tcx_central_freelist *self,
   }
 }
 
+// Whether a span that became empty stays. Counts it then. Caller holds the
+// lock.
+static bool keeps_idle(struct tcx_central_freelist *self) {
+  const struct tcx_size_class *row = row_of(self);
+  if (TCX_LIKELY(!self->is_hardened) || row->objects == 1)
+    return false;
+  size_t bytes = (size_t)row->pages << TCX_PAGE_SHIFT;
+  if (self->idle_spans > 0 && (self->idle_spans + 1) * bytes > IDLE_BYTES_MAX)
+    return false;
+  self->idle_spans++;
+  return true;
+}
+
 // Puts the objects back; spans that become empty leave their lists and are
 // linked to *empty by `next`. Returns the index of the first object that was
 // free already, or count. Caller holds the lock.
@@ -264,7 +340,7 @@ static unsigned put_batch(struct tcx_central_freelist *self,
         return i;
       }
     }
-    if (span->allocated > 0) {
+    if (span->allocated > 0 || keeps_idle(self)) {
       relist(self, span);
       continue;
     }
@@ -293,14 +369,30 @@ void tcx_central_freelist_insert_range(struct tcx_central_freelist *self,
   unsigned put = put_batch(self, places, count, &empty);
   tcx_lock_release(&self->lock);
   if (TCX_UNLIKELY(put < count)) {
-    tcx_fatal("free(): double free of %p (object of %u bytes)", batch[put],
+    tcx_fatal("free(): double free of %p (object of %u bytes)" LATE, batch[put],
               (unsigned)row_of(self)->size);
   }
-  while (empty != NULL) {
-    struct tcx_span *span = empty;
-    empty = span->next;
-    span_destroy(self, span);
+  destroy_all(self, empty);
+}
+
+void tcx_central_freelist_trim(struct tcx_central_freelist *self) {
+  struct tcx_span *empty = NULL;
+  tcx_lock_acquire(&self->lock);
+  struct tcx_span *next;
+  for (struct tcx_span *span = self->lists[BUCKETS - 1];
+       span != NULL && self->idle_spans > 0; span = next) {
+    next = span->next;
+    if (span->allocated > 0)
+      continue;
+    list_remove(self, span);
+    span->next = empty;
+    empty = span;
+    self->idle_spans--;
+    tcx_counter_add(&self->spans, -(uint64_t)1);
+    tcx_counter_add(&self->free_objects, -(uint64_t)row_of(self)->objects);
   }
+  tcx_lock_release(&self->lock);
+  destroy_all(self, empty);
 }
 
 // -- looking ------------------------------------------------------------------
@@ -314,39 +406,41 @@ void tcx_central_freelist_read_stats(const struct tcx_central_freelist *self,
   out->lock_waits = tcx_atomic_load_relaxed(&self->lock.waits);
 }
 
-// I1 and I3 of one list; returns its free objects, for I2.
-static uint64_t check_list(const struct tcx_central_freelist *self,
-                           unsigned bucket) {
+// I1 of one list; adds its free objects and idle spans, for I2 and I3.
+static void check_list(const struct tcx_central_freelist *self, unsigned bucket,
+                       uint64_t *free_objects, uint64_t *idle_spans) {
   const unsigned objects = row_of(self)->objects;
-  uint64_t free_objects = 0;
   const struct tcx_span *prev = NULL;
   for (const struct tcx_span *span = self->lists[bucket]; span != NULL;
        span = span->next) {
     tcx_span_check(span);
     TCX_CHECK(span->size_class == self->size_class);
     TCX_CHECK(span->prev == prev);
-    TCX_CHECK(span->allocated > 0 && span->allocated < objects);
+    TCX_CHECK(span->allocated < objects);
     TCX_CHECK(span->bucket == bucket);
     TCX_CHECK(bucket == bucket_for(span->allocated, objects));
     TCX_CHECK(tcx_pagemap_span_of(tcx_span_start(span)) == span);
     TCX_CHECK(tcx_pagemap_class_byte(tcx_span_start(span)) ==
-              2 * self->size_class);
-    free_objects += objects - span->allocated;
+              (tcx_pagemap_classes_are_hidden() ? 0 : 2 * self->size_class));
+    *free_objects += objects - span->allocated;
+    *idle_spans += span->allocated == 0;
     prev = span;
   }
-  return free_objects;
 }
 
 void tcx_central_freelist_check(struct tcx_central_freelist *self) {
   tcx_lock_acquire(&self->lock);
   uint64_t free_objects = 0;
+  uint64_t idle_spans = 0;
   for (unsigned i = 0; i < BUCKETS; i++) {
     TCX_CHECK(((self->nonempty_mask >> i & 1) != 0) ==
               (self->lists[i] != NULL));
-    free_objects += check_list(self, i);
+    check_list(self, i, &free_objects, &idle_spans);
   }
   TCX_CHECK(self->nonempty_mask >> BUCKETS == 0);
   TCX_CHECK(free_objects == self->free_objects);
+  TCX_CHECK(idle_spans == self->idle_spans);
+  TCX_CHECK(idle_spans == 0 || self->is_hardened);
   TCX_CHECK(self->spans * row_of(self)->objects ==
             self->free_objects + self->out_objects);
   tcx_lock_release(&self->lock);

@@ -10,13 +10,17 @@
 //   empty ones get a chance to drain. A span whose last object comes back goes
 //   to the page source at once. In a class of one object per span no span is
 //   ever on a list: spans pass straight from and to the page source.
+//   Hardened (the setting `harden`, read by init): which free object of a span
+//   comes next is random, new spans read as zero, and some empty spans stay, so
+//   that what is freed last is not forgotten at once.
 //
 // INVARIANTS (tcx_central_freelist_check)
 //   I1. A span is on lists[b] exactly when it has a free object, and then
 //       b == span->bucket follows from its count. A full span is on no list.
 //       Bit b of nonempty_mask tells whether lists[b] has a span.
 //   I2. free_objects is the sum of the free objects of the spans on the lists.
-//   I3. No span on a list has allocated == 0.
+//   I3. The spans on a list with allocated == 0 are idle_spans; without
+//       hardening there are none.
 //   I4. spans x objects per span == free_objects + out_objects.
 //
 // LOCKING
@@ -28,6 +32,7 @@
 #ifndef TCX_MIDDLE_CENTRAL_FREELIST_H_
 #define TCX_MIDDLE_CENTRAL_FREELIST_H_
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,9 +47,11 @@ TCX_BEGIN_DECLS
 #define TCX_CENTRAL_FREELIST_BUCKETS 8  // 0: fullest; one bit each in the mask
 
 struct tcx_central_freelist {
-  // Constant after init.
+  // Constant after init, but where hardened.
   struct tcx_page_source *pages TCX_CACHELINE_ALIGNED;
   uint32_t size_class;
+  bool is_hardened;
+  uint32_t idle_spans;  // under the lock, hardened only
 
   // Under the lock: lines of their own, away from the constants.
   struct tcx_lock lock TCX_CACHELINE_ALIGNED;
@@ -53,6 +60,7 @@ struct tcx_central_freelist {
   uint64_t out_objects;   // handed out, net
   uint64_t spans;         // now
   uint64_t spans_total;   // since init
+  uint64_t random;        // state, hardened only
   struct tcx_span *lists[TCX_CENTRAL_FREELIST_BUCKETS] TCX_CACHELINE_ALIGNED;
 };
 
@@ -84,6 +92,9 @@ TCX_NODISCARD unsigned tcx_central_freelist_remove_range(
 //   cost: one lock; two cache misses per span that is not in the cache.
 void tcx_central_freelist_insert_range(struct tcx_central_freelist *self,
                                        void *const *batch, unsigned count);
+
+// Gives back the empty spans that hardening keeps.
+void tcx_central_freelist_trim(struct tcx_central_freelist *self);
 
 // Takes no lock; the numbers are of slightly different moments.
 void tcx_central_freelist_read_stats(const struct tcx_central_freelist *self,

@@ -20,10 +20,10 @@ static void insert_range(struct tcx_object_source *source, unsigned size_class,
                                     count);
 }
 
-// Nothing is cached here: empty spans have gone back already.
+// Nothing is cached here but what hardening keeps.
 static void trim(struct tcx_object_source *source, bool all) {
-  (void)source;
-  (void)all;
+  for (unsigned i = 1; all && i < TCX_RUN_CLASS_FIRST; i++)
+    tcx_central_freelist_trim(&self_of(source)->lists[i]);
 }
 
 void tcx_central_source_fill_stats(const struct tcx_central_freelist *list,

@@ -1,6 +1,7 @@
 // pagemap.c -- growing and writing the pagemap; reads are in the header.
 #include "pagemap/pagemap.h"
 
+#include "base/bits.h"
 #include "base/check.h"
 #include "base/fork.h"
 #include "base/lock.h"
@@ -17,7 +18,9 @@ struct tcx_pagemap_window tcx_pagemap_window;
 struct tcx_pagemap_leaf *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
 
 static struct tcx_lock grow_lock = TCX_LOCK_INIT(TCX_LOCK_RANK_PAGEMAP);
-static uint64_t leaf_bytes;  // written under grow_lock
+static bool classes_are_hidden;  // written once, at start
+static uint64_t leaf_bytes;      // written under grow_lock
+static uint64_t ensured_pages;   // atomic
 
 void tcx_pagemap_set_window(uintptr_t address) {
   TCX_ASSERT(tcx_pagemap_window.pages == 0);
@@ -40,9 +43,11 @@ static bool ensure_leaf(uintptr_t root_index) {
   tcx_lock_acquire(&grow_lock);
   bool ok = tcx_pagemap_root[root_index] != NULL;
   if (!ok) {
-    void *leaf = tcx_os_map(sizeof(struct tcx_pagemap_leaf));
+    size_t bytes =
+        tcx_align_up(sizeof(struct tcx_pagemap_leaf), tcx_os_page_size());
+    void *leaf = tcx_os_map(bytes);
     if (leaf != NULL) {
-      leaf_bytes += sizeof(struct tcx_pagemap_leaf);
+      leaf_bytes += bytes;
       // Pairs with the acquire of every reader: the zero pages are there.
       tcx_atomic_store_release(&tcx_pagemap_root[root_index],
                                (struct tcx_pagemap_leaf *)leaf);
@@ -61,6 +66,7 @@ bool tcx_pagemap_ensure(uintptr_t address, size_t bytes) {
     if (!ensure_leaf(i))
       return false;
   }
+  tcx_atomic_fetch_add_relaxed(&ensured_pages, bytes >> TCX_PAGE_SHIFT);
   return true;
 }
 
@@ -88,12 +94,22 @@ static uint16_t *entry_of_page(uint64_t page) {
   return &leaf_of_page(page)->entries[page & LEAF_MASK];
 }
 
+void tcx_pagemap_hide_classes(bool hide) {
+  classes_are_hidden = hide;
+}
+
+bool tcx_pagemap_classes_are_hidden(void) {
+  return classes_are_hidden;
+}
+
 void tcx_pagemap_register_class(struct tcx_span *span, unsigned size_class) {
   TCX_ASSERT(size_class > 0 && size_class < TCX_SIZE_CLASS_COUNT);
   for (uint32_t i = 0; i < span->pages; i++) {
     uint64_t page = span->first_page + i;
     unsigned index = i < 255 ? i : 255;
     tcx_pagemap_set_span(page, span);
+    if (classes_are_hidden)
+      continue;
     tcx_atomic_store_relaxed(entry_of_page(page),
                              (uint16_t)(2 * size_class + (index << 8)));
   }
@@ -106,11 +122,6 @@ void tcx_pagemap_unregister_class(struct tcx_span *span) {
     if (i != 0 && i + 1 != span->pages)
       tcx_pagemap_set_span(page, NULL);
   }
-}
-
-void tcx_pagemap_set_first(const struct tcx_span *span, unsigned size_class) {
-  tcx_atomic_store_relaxed(entry_of_page(span->first_page),
-                           (uint16_t)(2 * size_class));
 }
 
 struct tcx_span *tcx_pagemap_span_of_page(uint64_t page) {
@@ -126,8 +137,28 @@ struct tcx_span *tcx_pagemap_span_of(const void *pointer) {
   return tcx_pagemap_span_of_page((uintptr_t)pointer >> TCX_PAGE_SHIFT);
 }
 
+struct tcx_span *tcx_pagemap_span_around(const void *pointer) {
+  uint64_t page = (uintptr_t)pointer >> TCX_PAGE_SHIFT;
+  if (page >= PAGE_LIMIT)
+    return NULL;
+  // A span is registered by its first page at least, and never without leaves.
+  for (uint64_t i = page; leaf_of_page(i) != NULL; i--) {
+    struct tcx_span *span = tcx_pagemap_span_of_page(i);
+    if (span != NULL)
+      return page - span->first_page < span->pages ? span : NULL;
+    if (i == 0)
+      break;
+  }
+  return NULL;
+}
+
 uint64_t tcx_pagemap_leaf_bytes(void) {
   return tcx_atomic_load_relaxed(&leaf_bytes);
+}
+
+uint64_t tcx_pagemap_bytes(void) {
+  return tcx_atomic_load_relaxed(&ensured_pages) *
+         (sizeof(uint16_t) + sizeof(struct tcx_span *));
 }
 
 void tcx_pagemap_start(void) {

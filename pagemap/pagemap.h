@@ -18,11 +18,15 @@
 //   span, 255 for that and more. Class 0 means "not a small object of a live
 //   span": foreign, wild, free, large and (later) sampled pointers all reach
 //   free's slow path by that one test.
+//   A block of a run class has class 0 too, and where it starts, the high byte
+//   is its state, its class and whether a cache holds it: free's slow path
+//   needs no more to tell a right pointer from a wrong one.
 //
 // INVARIANTS
-//   I1. An entry is non-zero only for pages of a SMALL span, or of a LARGE one
-//   of
-//       a run class, and names its class.
+//   I1. The low byte is non-zero only for pages of a SMALL span, and names its
+//       class; in hardened mode it is zero for them too. Where it is zero, so
+//       is the high byte, but for the first page of a LARGE span of a run
+//       class.
 //   I2. The span pointer is set for every page of a SMALL span, and for the
 //       first and last page of any other; NULL elsewhere.
 //   I3. A leaf, once there, stays for ever.
@@ -75,6 +79,7 @@ struct tcx_pagemap_window {
 // (Hidden on the declaration too: else the fast path of a shared library would
 // reach them through the GOT.)
 extern TCX_HIDDEN struct tcx_pagemap_window tcx_pagemap_window;
+static_assert(TCX_SIZE_CLASS_LIMIT <= 0x80, "a run's state: class and a bit");
 extern TCX_HIDDEN struct tcx_pagemap_leaf
     *tcx_pagemap_root[TCX_PAGEMAP_ROOT_ENTRIES];
 
@@ -95,17 +100,26 @@ void tcx_pagemap_set_span(uint64_t page, struct tcx_span *span);
 void tcx_pagemap_register_class(struct tcx_span *span, unsigned size_class);
 // Every page: entry 0, and span pointer NULL but for the first and last page.
 void tcx_pagemap_unregister_class(struct tcx_span *span);
-// Entry of the span's first page alone: enough for a span of one object, whose
-// other pages then send an interior pointer to the slow path. Class 0 clears.
-void tcx_pagemap_set_first(const struct tcx_span *span, unsigned size_class);
+// In the state of a block of a run class: a cache holds it.
+#define TCX_PAGEMAP_RUN_CACHED 0x80u
+// True: from now on no entry names a class, so that every free is slow. Called
+// before any class is registered.
+void tcx_pagemap_hide_classes(bool hide);
+bool tcx_pagemap_classes_are_hidden(void);
 
 // Span pointer of a page, by page number or address; NULL if there is none,
 // also for addresses that can never be ours.
 struct tcx_span *tcx_pagemap_span_of_page(uint64_t page);
 struct tcx_span *tcx_pagemap_span_of(const void *pointer);
+// The span that holds an address, be it in the middle of a large or free one.
+// Slow: it walks down to the span's first page.
+struct tcx_span *tcx_pagemap_span_around(const void *pointer);
 
 // Bytes of leaves mapped (address space, touched by use).
 uint64_t tcx_pagemap_leaf_bytes(void);
+// Bytes of the entries and span pointers of all pages that were ensured so far:
+// what of the pagemap can have memory behind it.
+uint64_t tcx_pagemap_bytes(void);
 
 void tcx_pagemap_start(void);  // registers the fork hooks
 
@@ -121,16 +135,22 @@ TCX_ALWAYS_INLINE unsigned tcx_pagemap_window_class_byte(
   return ((const unsigned char *)window->entries)[2 * page];
 }
 
-// Entry outside the window: the fast path's second branch.
-TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry_outside(uintptr_t address) {
+// The entry's place outside the window, NULL where there is no leaf.
+TCX_ALWAYS_INLINE uint16_t *tcx_pagemap_slot_outside(uintptr_t address) {
   if (TCX_UNLIKELY(address >> 48 != 0))
-    return 0;
+    return NULL;
   struct tcx_pagemap_leaf *leaf =
       tcx_atomic_load_acquire(&tcx_pagemap_root[address >> 30]);
   if (TCX_UNLIKELY(leaf == NULL))
-    return 0;
-  return leaf
-      ->entries[(address >> TCX_PAGE_SHIFT) & (TCX_PAGEMAP_LEAF_PAGES - 1)];
+    return NULL;
+  return &leaf->entries[(address >> TCX_PAGE_SHIFT) &
+                        (TCX_PAGEMAP_LEAF_PAGES - 1)];
+}
+
+// Entry outside the window: the fast path's second branch.
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry_outside(uintptr_t address) {
+  const uint16_t *slot = tcx_pagemap_slot_outside(address);
+  return TCX_LIKELY(slot != NULL) ? *slot : 0;
 }
 
 // 2 x size class of the page of any pointer, 0 if it is none of ours.
@@ -140,6 +160,33 @@ TCX_ALWAYS_INLINE unsigned tcx_pagemap_class_byte(const void *pointer) {
   if (TCX_LIKELY(page < window->pages))
     return tcx_pagemap_window_class_byte(window, page);
   return tcx_pagemap_entry_outside((uintptr_t)pointer) & 0xff;
+}
+
+// The whole entry of the page of any pointer.
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_entry(const void *pointer) {
+  const struct tcx_pagemap_window *window = &tcx_pagemap_window;
+  uint64_t page = tcx_pagemap_window_page(window, pointer);
+  if (TCX_LIKELY(page < window->pages))
+    return window->entries[page];
+  return tcx_pagemap_entry_outside((uintptr_t)pointer);
+}
+
+// State of the block of a run class in whose first page the pointer lies; 0: it
+// lies elsewhere.
+TCX_ALWAYS_INLINE unsigned tcx_pagemap_run(const void *pointer) {
+  unsigned entry = tcx_pagemap_entry(pointer);
+  return (entry & 0xff) == 0 ? entry >> 8 : 0;
+}
+
+// Sets it for the block that starts at `block`; 0: none any more.
+TCX_ALWAYS_INLINE void tcx_pagemap_set_run(const void *block, unsigned state) {
+  struct tcx_pagemap_window *window = &tcx_pagemap_window;
+  uint64_t page = tcx_pagemap_window_page(window, block);
+  uint16_t *entry = &window->entries[page];
+  if (TCX_UNLIKELY(page >= window->pages))
+    entry = tcx_pagemap_slot_outside((uintptr_t)block);
+  TCX_ASSERT((*entry & 0xff) == 0);
+  tcx_atomic_store_relaxed(entry, (uint16_t)(state << 8));
 }
 
 TCX_END_DECLS

@@ -69,15 +69,38 @@ TEST_F(PagemapTest, RegisteredClassIsFoundOnEveryByteInAndOutsideTheWindow) {
   }
 }
 
-TEST_F(PagemapTest, RunClassIsKnownByItsFirstPageOnly) {
+TEST_F(PagemapTest, RunStateIsKnownWhereTheBlockStartsAndIsNoClass) {
+  for (uintptr_t base : {kWindow + 3 * TCX_GIB, kOutside + 3 * TCX_GIB}) {
+    tcx_span span = SpanAt(base, 3);
+    unsigned state = TCX_RUN_CLASS_FIRST | TCX_PAGEMAP_RUN_CACHED;
+    tcx_pagemap_set_run(At(base), state);
+    EXPECT_EQ(tcx_pagemap_run(At(base)), state);
+    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 0u);
+    EXPECT_EQ(tcx_pagemap_run(At(base + TCX_PAGE_SIZE)), 0u);
+    tcx_pagemap_set_run(At(base), 0);
+    EXPECT_EQ(tcx_pagemap_run(At(base)), 0u);
+    // The page index of a small object's page is no state.
+    tcx_pagemap_register_class(&span, 7);
+    EXPECT_EQ(tcx_pagemap_run(At(base + TCX_PAGE_SIZE)), 0u);
+    tcx_pagemap_unregister_class(&span);
+  }
+  EXPECT_EQ(tcx_pagemap_run(nullptr), 0u);
+  EXPECT_EQ(tcx_pagemap_run(At(~UINT64_C(0))), 0u);
+}
+
+TEST_F(PagemapTest, HiddenClassesHaveSpansButNoEntries) {
+  tcx_pagemap_hide_classes(true);
   for (uintptr_t base : {kWindow + 2 * TCX_GIB, kOutside + 2 * TCX_GIB}) {
     tcx_span span = SpanAt(base, 3);
-    tcx_pagemap_set_first(&span, TCX_RUN_CLASS_FIRST);
-    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 2u * TCX_RUN_CLASS_FIRST);
-    EXPECT_EQ(tcx_pagemap_class_byte(At(base + TCX_PAGE_SIZE)), 0u);
-    tcx_pagemap_set_first(&span, 0);
-    EXPECT_EQ(tcx_pagemap_class_byte(At(base)), 0u);
+    tcx_pagemap_register_class(&span, 7);
+    for (uintptr_t p = base; p < base + 3 * TCX_PAGE_SIZE; p += 1000) {
+      ASSERT_EQ(tcx_pagemap_class_byte(At(p)), 0u);
+      ASSERT_EQ(tcx_pagemap_span_of(At(p)), &span);
+    }
+    tcx_pagemap_unregister_class(&span);
+    EXPECT_EQ(tcx_pagemap_span_of(At(base + TCX_PAGE_SIZE)), nullptr);
   }
+  tcx_pagemap_hide_classes(false);
 }
 
 TEST_F(PagemapTest, SpanAcrossTwoLeavesIsFoundInBoth) {
@@ -92,6 +115,25 @@ TEST_F(PagemapTest, SpanAcrossTwoLeavesIsFoundInBoth) {
 
 intptr_t NoMemory(void *, size_t, int, int) {
   return -12;
+}
+
+TEST_F(PagemapTest, SpanAroundFindsTheMiddleOfASpanKnownByItsEnds) {
+  for (uintptr_t base : {kWindow + 8 * TCX_GIB, kOutside + 10 * TCX_GIB}) {
+    const uint32_t pages = 1000;
+    const uintptr_t end = base + pages * TCX_PAGE_SIZE;
+    tcx_span span = SpanAt(base, pages);
+    tcx_pagemap_set_ends(&span);
+    for (uintptr_t p : {base, base + 5 * TCX_PAGE_SIZE, end - 1}) {
+      EXPECT_EQ(tcx_pagemap_span_around(At(p)), &span);
+    }
+    // Its neighbour above, and what has no leaf below.
+    EXPECT_EQ(tcx_pagemap_span_around(At(end)), nullptr);
+    EXPECT_EQ(tcx_pagemap_span_around(At(base - 1)), nullptr);
+    tcx_pagemap_clear_ends(&span);
+    EXPECT_EQ(tcx_pagemap_span_around(At(end - 1)), nullptr);
+  }
+  EXPECT_EQ(tcx_pagemap_span_around(nullptr), nullptr);
+  EXPECT_EQ(tcx_pagemap_span_around(At(~UINT64_C(0))), nullptr);
 }
 
 TEST_F(PagemapTest, EnsureWithoutMemoryFailsAndLaterSucceeds) {

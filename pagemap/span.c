@@ -1,6 +1,7 @@
 // span.c -- the free bits of a span that is cut into objects. See span.h.
 #include "pagemap/span.h"
 
+#include "base/atomic.h"
 #include "base/bits.h"
 #include "base/check.h"
 
@@ -37,11 +38,38 @@ unsigned tcx_span_take(struct tcx_span *self, void **batch, unsigned count) {
       batch[taken++] = start + (64 * i + tcx_lowest_bit(free_bits)) * size;
       free_bits &= free_bits - 1;
     }
-    self->bitmap[i] = free_bits;
+    tcx_atomic_store_relaxed(&self->bitmap[i], free_bits);
   }
   self->allocated = (uint16_t)(self->allocated + taken);
   TCX_ASSERT(self->allocated <= objects_of(self));
   return taken;
+}
+
+void *tcx_span_take_random(struct tcx_span *self, uint64_t random) {
+  const unsigned objects = objects_of(self);
+  const unsigned words = tcx_span_bitmap_words(objects);
+  if (self->allocated == objects)
+    return NULL;
+  // From a random bit on, around the end, to the first one that is set.
+  unsigned start = (unsigned)(random >> 32) % objects;
+  unsigned i = start / 64;
+  uint64_t free_bits = self->bitmap[i] & ~UINT64_C(0) << (start % 64);
+  while (free_bits == 0) {
+    i = i + 1 < words ? i + 1 : 0;
+    free_bits = self->bitmap[i];
+  }
+  unsigned index = 64 * i + tcx_lowest_bit(free_bits);
+  uint64_t rest = self->bitmap[i] & ~(UINT64_C(1) << (index % 64));
+  tcx_atomic_store_relaxed(&self->bitmap[i], rest);
+  self->allocated++;
+  return tcx_span_start(self) +
+         (size_t)index * tcx_size_classes[self->size_class].size;
+}
+
+bool tcx_span_is_free(const struct tcx_span *self, unsigned index) {
+  TCX_ASSERT(index < objects_of(self));
+  uint64_t word = tcx_atomic_load_relaxed(&self->bitmap[index / 64]);
+  return (word >> (index % 64) & 1) != 0;
 }
 
 bool tcx_span_put(struct tcx_span *self, unsigned index) {
@@ -51,7 +79,7 @@ bool tcx_span_put(struct tcx_span *self, unsigned index) {
   if (TCX_UNLIKELY((*word & bit) != 0))
     return false;
   TCX_ASSERT(self->allocated > 0);
-  *word |= bit;
+  tcx_atomic_store_relaxed(word, *word | bit);
   self->allocated--;
   return true;
 }

@@ -17,6 +17,8 @@
 //   I1. allocated == objects - (number of set bits in the bitmap), in SMALL.
 //   I2. No bit at or past `objects` is ever set.
 //   I3. The bitmap is inline exactly when 128 bits are enough.
+// Its words are written under the owner's lock, with relaxed atomics, and may
+// be read without it (tcx_span_is_free).
 // A set bit means a free object. Free bits never sit in the objects, so a
 // write after free cannot damage tcx.
 #ifndef TCX_PAGEMAP_SPAN_H_
@@ -99,6 +101,14 @@ void tcx_span_init_objects(struct tcx_span *self, unsigned size_class,
 // Takes up to `count` free objects, lowest address first, into `batch`.
 // Returns how many. Caller holds the owner's lock.
 unsigned tcx_span_take(struct tcx_span *self, void **batch, unsigned count);
+
+// Takes one free object by chance; `random` is any number. NULL: none is free.
+// Caller holds the owner's lock.
+void *tcx_span_take_random(struct tcx_span *self, uint64_t random);
+
+// Whether the object with this index is free. Without the owner's lock the
+// answer holds only as long as nobody allocates or frees that object.
+bool tcx_span_is_free(const struct tcx_span *self, unsigned index);
 
 // Puts the object with this index back. False: it is free already, and
 // nothing changed (a double free). Caller holds the owner's lock.

@@ -44,6 +44,39 @@ TEST_F(SpanTest, HeadIsOneCacheLine) {
   EXPECT_EQ(sizeof(tcx_span), 64u);
 }
 
+TEST_F(SpanTest, TakesEveryObjectOnceByChance) {
+  std::mt19937_64 random(3);
+  for (unsigned c = 1; c < TCX_RUN_CLASS_FIRST; c++) {
+    Cut(c);
+    std::set<void *> taken;
+    for (unsigned i = 0; i < Objects(c); i++) {
+      void *object = tcx_span_take_random(&span_, random());
+      ASSERT_TRUE(taken.insert(object).second);
+      ASSERT_LT(IndexOf(object), Objects(c));
+      ASSERT_FALSE(tcx_span_is_free(&span_, IndexOf(object)));
+      tcx_span_check(&span_);
+    }
+    EXPECT_EQ(tcx_span_take_random(&span_, random()), nullptr);
+    ASSERT_TRUE(tcx_span_put(&span_, Objects(c) / 2));
+    EXPECT_TRUE(tcx_span_is_free(&span_, Objects(c) / 2));
+    void *last = tcx_span_take_random(&span_, random());
+    EXPECT_EQ(IndexOf(last), Objects(c) / 2);
+  }
+}
+
+TEST_F(SpanTest, EveryObjectIsLikelyToBeTheFirst) {
+  unsigned c = 1;
+  while (Objects(c) > 200 || Objects(c) < 10)
+    c++;
+  std::mt19937_64 random(4);
+  std::set<unsigned> first;
+  for (unsigned i = 0; i < 20 * Objects(c); i++) {
+    Cut(c);
+    first.insert(IndexOf(tcx_span_take_random(&span_, random())));
+  }
+  EXPECT_EQ(first.size(), Objects(c));
+}
+
 TEST_F(SpanTest, TakesEveryObjectOnceInAddressOrder) {
   for (unsigned c = 1; c < TCX_RUN_CLASS_FIRST; c++) {
     Cut(c);

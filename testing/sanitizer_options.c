@@ -11,8 +11,9 @@ const char *__asan_default_options(void) {
   return "abort_on_error=1:detect_leaks=0:allocator_may_return_null=1";
 }
 
+// A child of fork has not joined the threads of its parent.
 const char *__tsan_default_options(void) {
-  return "halt_on_error=1:second_deadlock_stack=1";
+  return "halt_on_error=1:second_deadlock_stack=1:report_thread_leaks=0";
 }
 
 const char *__ubsan_default_options(void) {

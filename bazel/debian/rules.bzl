@@ -114,13 +114,17 @@ native_rules_cc_repository = repository_rule(
 )
 
 def _coverage_tools_impl(ctx):
+    ctx.symlink(Label("//bazel/debian:lcov_merger.py"), "lcov_merger.py")
     _write(ctx, "BUILD.bazel", """package(default_visibility = ["//visibility:public"])
 
-[filegroup(name = n) for n in ["coverage_report_generator", "lcov_merger"]]
+[
+    sh_binary(name = n, srcs = ["lcov_merger.py"])
+    for n in ["coverage_report_generator", "lcov_merger"]
+]
 """)
     _finish(ctx)
 
 coverage_tools_repository = repository_rule(
     implementation = _coverage_tools_impl,
-    doc = "Empty, in place of Java tools that Bazel 4.2 would download for any test.",
+    doc = "In place of Java tools that Bazel 4.2 would download for any test.",
 )

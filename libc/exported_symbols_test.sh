@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# exported_symbols_test.sh -- what leaves the library is what the list says, and
+# names of tcx alone have a version.
+set -euo pipefail
+
+readonly library=$1 list=$2
+export LC_ALL=C
+
+# Local symbols, which the linker adds for thread-local variables, do not leave.
+names=$(nm -D --defined-only "$library" | awk '$2 ~ /[B-Z]/ { print $3 }')
+diff -u "$list" <(sed 's/@.*//' <<<"$names" | sort) || {
+  echo "FAILED: + leaves the library and is not in the list, - the reverse"
+  exit 1
+}
+wrong=$(grep -E '^tcx_' <<<"$names" | grep -vE '@@TCX_0$' || true)
+wrong+=$(grep -vE '^tcx_' <<<"$names" | grep '@' || true)
+[[ -z $wrong ]] || {
+  echo "FAILED: wrong versions: $wrong"
+  exit 1
+}
+readelf -d "$library" | grep -q 'SONAME.*\[libtcx\.so\.0\]'
