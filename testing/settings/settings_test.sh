@@ -46,13 +46,15 @@ TCX_SHOW_CONFIG=1 TCX_HARDEN=0 "$show" harden 2>&1 |
   exit 1
 }
 
-# A program with the rights of another user: only root can make one.
-if [[ $(id -u) == 0 ]]; then
-  cp "$show" "$work/secure"
-  chown nobody "$work/secure"
-  chmod 4755 "$work/secure"
-  chmod 755 "$work"
-  TCX_CONF_FILE=$work/conf TCX_THREAD_CACHE=64M \
-    expect "33554432" "$work/secure" thread_cache
+# A program with the rights of another user. Only root can make one, and not on
+# every file system.
+cp "$show" "$work/secure"
+chmod 755 "$work"
+if chown nobody "$work/secure" 2>/dev/null && chmod 4755 "$work/secure" &&
+  [[ $("$work/secure" AT_SECURE) == 1 ]]; then
+  expect "33554432" env TCX_CONF_FILE="$work/conf" TCX_THREAD_CACHE=64M \
+    "$work/secure" thread_cache
   echo "AT_SECURE: tested"
+else
+  echo "AT_SECURE: not tested, this machine makes no such program"
 fi
