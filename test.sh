@@ -7,6 +7,8 @@ set -uo pipefail
 cd "$(dirname "$0")"
 
 readonly logs=$PWD/.cache/test
+# Lines of Bazel's summary that name a test which did not pass.
+readonly bad_test='^//[^ ]+ .*(FAILED|TIMEOUT|NO STATUS|FLAKY)'
 passed=0
 failed=0
 
@@ -65,7 +67,7 @@ run_step() {
   if [[ $name == bazel ]]; then
     local ok bad
     ok=$(grep -cE '^//[^ ]+ .*PASSED' "$log")
-    bad=$(grep -cE '^//[^ ]+ .*(FAILED|TIMEOUT|NO STATUS|FLAKY)' "$log")
+    bad=$(grep -cE "$bad_test" "$log")
     # A build that failed, or ran nothing, is a failure of its own.
     if [[ $((ok + bad)) == 0 || ($status != 0 && $bad == 0) ]]; then
       bad=$((bad + 1))
@@ -82,9 +84,29 @@ run_step() {
   if [[ $status == 0 ]]; then
     echo "ok      $name ($((SECONDS - begin)) s)"
   else
-    echo "FAILED  $name ($((SECONDS - begin)) s), the end of $log:"
-    tail -n 60 "$log" | sed 's/^/    /'
+    echo "FAILED  $name ($((SECONDS - begin)) s), log $log:"
+    say_why "$name" "$log" | sed 's/^/    /'
   fi
+}
+
+# What a reader of a short excerpt needs: of Bazel's tests the names of those
+# that failed, then the end of each one's own log; else the end of the step's.
+say_why() {
+  local bad
+  bad=$(grep -E "$bad_test" "$2")
+  if [[ $1 != bazel || -z $bad ]]; then
+    tail -n 40 "$2"
+    return
+  fi
+  echo "$bad"
+  local label log
+  while read -r label _; do
+    label=${label#//}
+    find "bazel-testlogs/${label/://}/" -name test.log | while read -r log; do
+      echo "-- $log:"
+      tail -n 12 "$log" | cut -c1-160
+    done
+  done <<<"$bad"
 }
 
 main() {
