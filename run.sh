@@ -9,18 +9,18 @@ readonly here=$(cd "$(dirname "$0")" && pwd)
 build() {
   local log=$here/.cache/build.log
   (cd "$here" && bazel build --config=opt --noshow_progress \
-    //:libtcx_perthread.so) >"$log" 2>&1 || {
+    //:libtcx.so) >"$log" 2>&1 || {
     grep -m3 -iE '^(error|fail)' "$log" >&2 || tail -n3 "$log" >&2
     echo "run: FAILED: bazel build (all of it: $log)" >&2
     exit 1
   }
   # A copy: the next build in another mode moves bazel-bin.
-  cp -f "$here/bazel-bin/libtcx_perthread.so" "$here/.cache/libtcx_perthread.so"
+  cp -f "$here/bazel-bin/libtcx.so" "$here/.cache/libtcx.so"
 }
 
 TCX_SETUP=build "$here/setup.sh" >&2
 build
-readonly library=$here/.cache/libtcx_perthread.so
+readonly library=$here/.cache/libtcx.so
 if [[ $# == 0 ]]; then
   exec /usr/bin/python3 "$here/tools/compare.py" "$library"
 fi

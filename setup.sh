@@ -25,8 +25,10 @@ readonly build_packages=(
 readonly test_packages=(
   clang clang-format clang-tidy libclang-rt-14-dev valgrind gdb
   libtcmalloc-minimal4 libjemalloc2 libmimalloc2.0
+  gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross
+  qemu-user python3-unicorn
   libpython3.11-testsuite redis-server redis-tools nginx wrk sqlite3
-  postgresql postgresql-contrib iproute2 php-cli groff-base pkgconf
+  postgresql postgresql-contrib iproute2 php-cli groff-base pkgconf spin
 )
 
 missing_packages() {

@@ -135,6 +135,8 @@ void tcx_absl_spin_delay(uint32_t *word, uint32_t value, int loop) {
   if (loop < SPIN_LOOPS) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
 #endif
   } else if (loop < YIELD_LOOPS) {
     tcx_syscall3(SYS_sched_yield, 0, 0, 0);

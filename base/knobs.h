@@ -39,6 +39,10 @@ enum tcx_foreign_choice {
   TCX_FOREIGN_LIBC,
   TCX_FOREIGN_IGNORE
 };
+enum tcx_frontend_choice {
+  TCX_FRONTEND_PERCPU_CHOICE,
+  TCX_FRONTEND_PERTHREAD_CHOICE
+};
 enum tcx_stats_choice { TCX_STATS_OFF, TCX_STATS_EXIT };
 
 enum tcx_knob_source {

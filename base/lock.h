@@ -33,6 +33,7 @@ enum tcx_lock_rank {
   TCX_LOCK_RANK_FORK,     // the list of fork hooks
   TCX_LOCK_RANK_RELEASE,  // giving memory back to the system
   TCX_LOCK_RANK_THREADS,  // the list of per-thread caches, budgets
+  TCX_LOCK_RANK_PERCPU,   // making and stopping the caches of CPUs
   TCX_LOCK_RANK_TRANSFER_CACHE,
   TCX_LOCK_RANK_CENTRAL_FREELIST,
   TCX_LOCK_RANK_PAGE_SOURCE,  // page heap

@@ -43,9 +43,9 @@ _OPTIMIZE = select({
     "//conditions:default": ["-O2"],
 })
 
-# No call through the PLT and no canary on the fast paths; gcc must not take our
-# malloc for its built-in one. Frame pointers let a fatal report walk the stack;
-# only the ENTRY_POINTS do without.
+# No canary on the fast paths; gcc must not take our malloc for its built-in
+# one. Frame pointers let a fatal report walk the stack; only the ENTRY_POINTS do
+# without.
 _ALLOCATOR = [
     "-g",
     "-fvisibility=hidden",
@@ -54,12 +54,18 @@ _ALLOCATOR = [
     "-fno-builtin-calloc",
     "-fno-builtin-free",
     "-fno-builtin-realloc",
-    "-fno-plt",
     "-fno-semantic-interposition",
     "-fno-stack-protector",
     "-fno-omit-frame-pointer",
     "-U_FORTIFY_SOURCE",
 ]
+
+# No call through the PLT. On arm64 the linker cannot turn the option's indirect
+# calls into direct ones where it finds the function, as it does on x86-64.
+_NO_PLT = select({
+    "@platforms//cpu:x86_64": ["-fno-plt"],
+    "//conditions:default": [],
+})
 
 # For the files of the fast paths: leaf functions that leave the caller's frame
 # pointer alone, tail-call their slow paths by a short jump, and begin with a
@@ -86,7 +92,7 @@ def _is_cxx(srcs):
 def library_copts(srcs):
     """Options for sources of the library, all of one language."""
     language = _CXX + ["-fno-exceptions", "-fno-rtti"] if _is_cxx(srcs) else _C
-    return language + _WARNINGS + _ALLOCATOR + _OPTIMIZE + _ASSERTIONS
+    return language + _WARNINGS + _ALLOCATOR + _NO_PLT + _OPTIMIZE + _ASSERTIONS
 
 def test_copts(srcs):
     """Options for tests and benchmarks, all of one language."""

@@ -24,6 +24,7 @@ def tcx_cc_library(
         hdrs = [],
         deps = [],
         copts = [],
+        cpu_srcs = {},
         local_defines = [],
         **kwargs):
     """A module of the allocator: C11, or C++17 without exceptions.
@@ -34,12 +35,24 @@ def tcx_cc_library(
       hdrs: as in cc_library.
       deps: as in cc_library.
       copts: after those of every module.
+      cpu_srcs: "x86_64", "aarch64" -> files (.S, .h) for that processor alone;
+        the module is compatible with no other.
       local_defines: beside TCX_PAGE_SHIFT.
       **kwargs: passed to cc_library.
     """
+    if cpu_srcs:
+        cpus = {"@platforms//cpu:" + cpu: cpu for cpu in cpu_srcs}
+        chosen = {c: cpu_srcs[cpu] for c, cpu in cpus.items()}
+        compatible = {c: [] for c in cpus}
+        chosen["//conditions:default"] = []
+        compatible["//conditions:default"] = ["@platforms//:incompatible"]
+        kwargs = dict(kwargs, target_compatible_with = select(compatible))
+        all_srcs = srcs + select(chosen)
+    else:
+        all_srcs = srcs
     cc_library(
         name = name,
-        srcs = srcs,
+        srcs = all_srcs,
         hdrs = hdrs,
         copts = library_copts(srcs) + copts,
         linkstatic = True,
@@ -54,6 +67,7 @@ def tcx_cc_test(
         deps = [],
         sanitizers = [],
         page_sizes = [],
+        frontends = [],
         gtest = True,
         size = "small",
         args = [],
@@ -64,7 +78,7 @@ def tcx_cc_test(
         tags = [],
         timeout = None,
         **kwargs):
-    """A cc_test, and NAME_<variant> for each sanitizer and page size.
+    """A cc_test, and NAME_<variant> for each sanitizer, page size, front end.
 
     Args:
       name: of the test.
@@ -72,6 +86,7 @@ def tcx_cc_test(
       deps: of the test; gtest_main is added.
       sanitizers: of "asan", "tsan", "ubsan".
       page_sizes: of "4k", "32k", "256k"; the test itself runs on 8k.
+      frontends: of "perthread"; the test itself runs on percpu.
       gtest: False for a test with a main() of its own.
       size: of each of the tests.
       args: of each of the tests.
@@ -103,9 +118,10 @@ def tcx_cc_test(
         deps = deps + ([_GTEST_MAIN] if gtest else []) + [_SANITIZER_OPTIONS],
         **kwargs
     )
-    variants = [(s, s, "") for s in sanitizers]
-    variants += [(p, "", p) for p in page_sizes]
-    for suffix, sanitizer, page_size in variants:
+    variants = [(s, s, "", "") for s in sanitizers]
+    variants += [(p, "", p, "") for p in page_sizes]
+    variants += [(f, "", "", f) for f in frontends]
+    for suffix, sanitizer, page_size, frontend in variants:
         variant_test(
             name = name + "_" + suffix,
             size = size,
@@ -113,6 +129,7 @@ def tcx_cc_test(
             actual = ":" + name,
             args = args,
             data = data,
+            frontend = frontend,
             page_size = page_size,
             sanitizer = sanitizer,
             tags = tags + [suffix],

@@ -1,9 +1,14 @@
-"""What users link or preload, per front end."""
+"""What users link or preload."""
 
 load("@rules_cc//cc:cc_binary.bzl", "cc_binary")
 load("@rules_cc//cc:cc_library.bzl", "cc_library")
 load(":archive.bzl", "tcx_static_archive")
-load(":settings.bzl", "variant_binary", "variant_cc_library")
+load(
+    ":settings.bzl",
+    "variant_binary",
+    "variant_cc_library",
+    "variant_file",
+)
 
 # Of every combination: it is one library to its users. The number is
 # TCX_VERSION_MAJOR.
@@ -17,8 +22,13 @@ def tcx_products(
         exported_symbols,
         no_libstdcxx,
         preload_only = [],
+        frontends = [],
         page_sizes = []):
-    """NAME for malloc =, NAME_<page size>, libNAME.so, libNAME.a, libNAME_release.
+    """NAME for malloc =, libNAME.so, libNAME.a: what the settings select.
+
+    libNAME_release is the .so, optimized and without assertions however the
+    tests are built. NAME_<front end> and its files have that front end;
+    NAME_<front end>_<page size> is for malloc =.
 
     Args:
       name: of the cc_library.
@@ -29,6 +39,7 @@ def tcx_products(
       exported_symbols: a file of those names, for the archive.
       no_libstdcxx: defines what would need libstdc++, for the .so and the .a.
       preload_only: beside them in the .so.
+      frontends: of "percpu", "perthread".
       page_sizes: of "4k", "32k", "256k".
     """
     cc_library(
@@ -37,14 +48,6 @@ def tcx_products(
         deps = [library],
         alwayslink = True,
     )
-    for page_size in page_sizes:
-        variant_cc_library(
-            name = name + "_" + page_size,
-            actual = ":" + name,
-            linkstatic = True,
-            page_size = page_size,
-            alwayslink = True,
-        )
     shared = "lib%s.so" % name
     cc_binary(
         name = shared,
@@ -58,7 +61,6 @@ def tcx_products(
             "-Wl,-z,nodelete",
             "-Wl,-z,now",
             "-Wl,-z,relro",
-            "-Wl,--exclude-libs,ALL",
             "-Wl,--as-needed",
         ],
         linkshared = True,
@@ -66,13 +68,6 @@ def tcx_products(
             shared_library,
             no_libstdcxx,
         ] + preload_only,
-    )
-
-    # The same however the tests are built.
-    variant_binary(
-        name = "lib%s_release" % name,
-        actual = ":" + shared,
-        release = True,
     )
     tcx_static_archive(
         name = name + "_archive",
@@ -82,4 +77,39 @@ def tcx_products(
             shared_library,
             no_libstdcxx,
         ],
+    )
+    variant_binary(
+        name = "lib%s_release" % name,
+        actual = ":" + shared,
+        release = True,
+    )
+    for frontend in frontends:
+        _frontend_products(name, frontend, page_sizes)
+
+def _frontend_products(name, frontend, page_sizes):
+    full_name = "%s_%s" % (name, frontend)
+    for page_size in [""] + page_sizes:
+        variant_cc_library(
+            name = full_name + ("_" + page_size if page_size else ""),
+            actual = ":" + name,
+            frontend = frontend,
+            linkstatic = True,
+            page_size = page_size,
+            alwayslink = True,
+        )
+    variant_file(
+        name = "lib%s.so" % full_name,
+        actual = ":lib%s.so" % name,
+        frontend = frontend,
+    )
+    variant_file(
+        name = "lib%s.a" % full_name,
+        actual = ":%s_archive" % name,
+        frontend = frontend,
+    )
+    variant_binary(
+        name = "lib%s_release" % full_name,
+        actual = ":lib%s.so" % name,
+        frontend = frontend,
+        release = True,
     )

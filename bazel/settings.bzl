@@ -4,6 +4,7 @@ load("@rules_cc//cc:cc_library.bzl", "cc_library")
 load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
 
 _ASSERTIONS = str(Label("//bazel/config:assertions"))
+_FRONTEND = str(Label("//bazel/config:frontend"))
 _PAGE_SIZE = str(Label("//bazel/config:page_size"))
 _CLANG = str(Label("//bazel/toolchain:linux_x86_64_clang"))
 _COPT = "//command_line_option:copt"
@@ -16,6 +17,7 @@ _STRIP = "//command_line_option:strip"
 _SETTINGS = [
     _ASSERTIONS,
     _COPT,
+    _FRONTEND,
     _LINKOPT,
     _MODE,
     _PAGE_SIZE,
@@ -35,6 +37,8 @@ _SANITIZERS = {
 def _variant_impl(settings, attr):
     out = {s: settings[s] for s in _SETTINGS}
     out[_STRIP] = "never"
+    if attr.frontend:
+        out[_FRONTEND] = attr.frontend
     if attr.page_size:
         out[_PAGE_SIZE] = attr.page_size
     if attr.release:
@@ -58,6 +62,7 @@ _variant = transition(
 )
 
 _SETTING_ATTRS = {
+    "frontend": attr.string(doc = "percpu, perthread or as it is"),
     "page_size": attr.string(doc = "4k, 8k, 32k, 256k or as it is"),
     "release": attr.bool(doc = "optimized, without assertions"),
     "sanitizer": attr.string(values = [""] + _SANITIZERS.keys()),
@@ -116,6 +121,23 @@ variant_test = rule(
     doc = "A test under other settings.",
 )
 
+def _variant_file_impl(ctx):
+    # A transition of an attribute makes a list of it.
+    file = ctx.attr.actual[0][DefaultInfo].files.to_list()[0]
+    out = ctx.actions.declare_file(ctx.label.name)
+    ctx.actions.symlink(output = out, target_file = file)
+    return [DefaultInfo(files = depset([out]), executable = out)]
+
+variant_file = rule(
+    implementation = _variant_file_impl,
+    executable = True,
+    attrs = dict(
+        actual = attr.label(mandatory = True, cfg = _variant),
+        **_SETTING_ATTRS
+    ),
+    doc = "ACTUAL (a library's file) under other settings, in bazel-bin itself.",
+)
+
 # --- libraries ------------------------------------------------------------------
 
 def _variant_library_impl(ctx):
@@ -139,18 +161,20 @@ _variant_library = rule(
     provides = [CcInfo],
 )
 
-def variant_cc_library(name, actual, page_size, **kwargs):
-    """ACTUAL built for a page size, fit for malloc = and deps =.
+def variant_cc_library(name, actual, frontend = "", page_size = "", **kwargs):
+    """ACTUAL under other settings, fit for malloc = and deps =.
 
     Args:
       name: of the resulting cc_library.
       actual: a cc_library.
-      page_size: value of //bazel/config:page_size.
+      frontend: value of //bazel/config:frontend, or as it is.
+      page_size: value of //bazel/config:page_size, or as it is.
       **kwargs: passed to cc_library.
     """
     _variant_library(
         name = name + ".variant",
         actual = actual,
+        frontend = frontend,
         page_size = page_size,
         tags = ["manual"],
         visibility = ["//visibility:private"],
@@ -161,10 +185,11 @@ def variant_cc_library(name, actual, page_size, **kwargs):
 
 # --- code of others, compiled once for all variants --------------------------------
 
-def _fixed(mode, assertions, page_size, flags):
+def _fixed(mode, assertions, frontend, page_size, flags):
     return {
         _ASSERTIONS: assertions,
         _COPT: flags,
+        _FRONTEND: frontend,
         _LINKOPT: flags,
         _MODE: mode,
         _PAGE_SIZE: page_size,
@@ -174,10 +199,10 @@ def _fixed(mode, assertions, page_size, flags):
 _FIXED = [s for s in _SETTINGS if s != _PLATFORMS] + [_STRIP]
 
 def _away_impl(_settings, _attr):
-    return _fixed("dbg", True, "256k", ["-DTCX_NOWHERE"])
+    return _fixed("dbg", True, "perthread", "256k", ["-DTCX_NOWHERE"])
 
 def _home_impl(_settings, _attr):
-    return _fixed("fastbuild", False, "8k", [])
+    return _fixed("fastbuild", False, "percpu", "8k", [])
 
 # Bazel 4.2 names an output directory after all settings that transitions ever
 # changed on the way.  Two steps that change each of them make it one directory.

@@ -20,20 +20,48 @@
 
 TCX_BEGIN_DECLS
 
+// Highest number of CPUs that have caches: ids from 0 to one less.
+#define TCX_FRONTEND_CPUS 1024
+
 struct tcx_frontend_stats {
-  uint64_t caches;           // live threads (CPUs) with a cache
-  uint64_t caches_total;     // that ever had one
-  uint64_t cached_bytes;     // free small objects in caches
-  uint64_t run_cache_bytes;  // free blocks of run classes in caches
-  uint64_t run_out_bytes;    // blocks of run classes, live or in caches
-  uint64_t run_tail_bytes;   // of their spans, behind the blocks
+  uint64_t caches;            // live threads with a cache
+  uint64_t caches_total;      // that ever had one
+  uint64_t cpu_caches;        // CPUs with a cache
+  uint64_t cached_bytes;      // free small objects in the caches of threads
+  uint64_t cpu_cached_bytes;  // in those of CPUs
+  uint64_t run_cache_bytes;   // free blocks of run classes in caches
+  uint64_t run_out_bytes;     // blocks of run classes, live or in caches
+  uint64_t run_tail_bytes;    // of their spans, behind the blocks
   uint64_t refills;
   uint64_t overflows;
   uint64_t removed_objects;   // from the object source, since start
   uint64_t inserted_objects;  // into it
   uint64_t run_spans;         // blocks of run classes made, since start
   uint64_t scavenges;
-  uint64_t steals;  // of budget between caches
+  uint64_t steals;      // of budget between caches, of room between classes
+  uint64_t cpu_drains;  // caches of CPUs emptied from outside
+  // Mappings of the front end's own, beside the metadata pools; of these, what
+  // nothing has touched so far.
+  uint64_t mapped_bytes;
+  uint64_t untouched_bytes;
+};
+
+// Which caches serve, and why: words for the report.
+struct tcx_frontend_use {
+  const char *serves;  // "percpu", "perthread"
+  const char *area;    // of restartable sequences: "libc", "own", "none"
+  const char *ids;     // "mm_cid", "cpu_id", "none"
+  const char *reason;  // "ok", or why no better
+};
+
+// Of one CPU.
+struct tcx_frontend_cpu_stats {
+  uint64_t cached_bytes;    // free objects, those of run classes too
+  uint64_t capacity_bytes;  // room for small ones
+  uint64_t refills;
+  uint64_t overflows;
+  uint64_t steals;
+  uint64_t drains;
 };
 
 // Of one size class.
@@ -45,7 +73,7 @@ struct tcx_frontend_class_stats {
 };
 
 struct tcx_frontend_ops {
-  const char *name;  // "perthread"
+  const char *name;  // "percpu", "perthread"
   // Called once, before any other entry, with the tiers below.
   void (*start)(struct tcx_object_source *objects,
                 struct tcx_page_source *pages);
@@ -63,7 +91,11 @@ struct tcx_frontend_ops {
   void (*tick)(void);
   // End of the calling thread; later calls of it bypass the cache.
   void (*thread_exit)(void);
+  void (*use)(struct tcx_frontend_use *out);
   void (*stats)(struct tcx_frontend_stats *out);
+  // NULL where there are no caches of CPUs. False: the CPU of this id, below
+  // TCX_FRONTEND_CPUS, has none.
+  bool (*cpu_stats)(unsigned id, struct tcx_frontend_cpu_stats *out);
   void (*class_stats)(unsigned size_class,
                       struct tcx_frontend_class_stats *out);
   // Walks the invariants of the calling thread's cache.

@@ -34,6 +34,7 @@
 #include "base/knobs.h"
 #include "base/lock.h"
 #include "frontend/frontend.h"
+#include "frontend/perthread.h"
 #include "frontend/runs.h"
 #include "frontend/slab.h"
 #include "frontend/thread.h"
@@ -41,10 +42,9 @@
 #define BUDGET_STEP ((int64_t)(64 * TCX_KIB))
 #define STEAL_VICTIMS 10
 
-__thread struct tcx_thread tcx_thread
-    __attribute__((tls_model("initial-exec"))) = {&tcx_slab_dummy, 0, 0, 0};
-
 static bool budget_allows(struct tcx_slab *slab, uint64_t bytes);
+
+void (*tcx_perthread_ends)(struct tcx_slab *slab);
 
 static struct tcx_slab_sources sources = {NULL, NULL, budget_allows, 0};
 static struct tcx_metadata_pool slab_pool =
@@ -163,6 +163,8 @@ static void counts_add(struct tcx_slab_counts *sum,
 
 // Empties a slab that no thread uses any more, and gives its budget back.
 static void slab_destroy(struct tcx_slab *slab) {
+  if (tcx_perthread_ends != NULL)
+    tcx_perthread_ends(slab);
   tcx_slab_flush(slab);
   tcx_lock_acquire(&threads_lock);
   list_remove(slab);
@@ -226,7 +228,7 @@ static struct tcx_slab *slab_create(void) {
   return slab;
 }
 
-static struct tcx_slab *slab_get(void) {
+struct tcx_slab *tcx_perthread_slab(void) {
   if (TCX_LIKELY(tcx_thread.slab != &tcx_slab_dummy)) {
     return (struct tcx_slab *)(uintptr_t)tcx_thread.slab;
   }
@@ -270,7 +272,7 @@ static void upkeep(const struct tcx_slab *slab) {
 // -- the table ----------------------------------------------------------------
 
 static void *perthread_refill(unsigned size_class, bool *zeroed) {
-  struct tcx_slab *slab = slab_get();
+  struct tcx_slab *slab = tcx_perthread_slab();
   if (TCX_LIKELY(slab != NULL)) {
     void *object = tcx_slab_refill(slab, size_class, zeroed);
     upkeep(slab);
@@ -290,7 +292,7 @@ static void *perthread_refill(unsigned size_class, bool *zeroed) {
 }
 
 static void perthread_overflow(unsigned size_class, void *object) {
-  struct tcx_slab *slab = slab_get();
+  struct tcx_slab *slab = tcx_perthread_slab();
   if (TCX_LIKELY(slab != NULL)) {
     tcx_slab_overflow(slab, size_class, object);
     upkeep(slab);
@@ -326,6 +328,10 @@ static void stats_add(const struct tcx_slab *list, struct tcx_slab_counts *sum,
     out->cached_bytes += tcx_slab_cached_bytes(slab);
     out->run_cache_bytes += tcx_slab_cached_run_bytes(slab);
   }
+}
+
+static void perthread_use(struct tcx_frontend_use *out) {
+  *out = (struct tcx_frontend_use){"perthread", "none", "none", "ok"};
 }
 
 static void perthread_stats(struct tcx_frontend_stats *out) {
@@ -410,7 +416,7 @@ static void perthread_start(struct tcx_object_source *objects,
   tcx_fork_register(&hooks);
 }
 
-static const struct tcx_frontend_ops ops = {
+const struct tcx_frontend_ops tcx_perthread_ops = {
     .name = "perthread",
     .start = perthread_start,
     .refill = perthread_refill,
@@ -418,9 +424,8 @@ static const struct tcx_frontend_ops ops = {
     .flush = perthread_flush,
     .tick = perthread_tick,
     .thread_exit = perthread_thread_exit,
+    .use = perthread_use,
     .stats = perthread_stats,
     .class_stats = perthread_class_stats,
     .check = perthread_check,
 };
-
-const struct tcx_frontend_ops *const tcx_frontend = &ops;

@@ -21,27 +21,16 @@
 #include "base/compiler.h"
 #include "frontend/thread.h"
 
-TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_frontend_header(
+TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_perthread_header(
     uintptr_t header_offset) {
   uintptr_t header = (uintptr_t)tcx_thread.slab + header_offset;
   TCX_KEEP_SIMPLE(header);
   return (struct tcx_slab_header *)header;
 }
 
-// &tcx_thread less the thread pointer: the same in every thread.
-static inline intptr_t tcx_frontend_thread_offset(void) {
-  uintptr_t thread_pointer;
-#ifdef __x86_64__
-  __asm__("movq %%fs:0, %0" : "=r"(thread_pointer));
-#else
-  thread_pointer = (uintptr_t)__builtin_thread_pointer();
-#endif
-  return (intptr_t)((uintptr_t)&tcx_thread - thread_pointer);
-}
-
 // The same header, where `thread_offset` is at hand already: spares a load of
 // the global offset table, which would not fit in free's cache line of code.
-TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_frontend_header_at(
+TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_perthread_header_at(
     intptr_t thread_offset, uintptr_t header_offset) {
 #ifdef __x86_64__
   uintptr_t header = header_offset;
@@ -52,14 +41,16 @@ TCX_ALWAYS_INLINE struct tcx_slab_header *tcx_frontend_header_at(
                    : "memory", "cc");
   return (struct tcx_slab_header *)header;
 #else
-  (void)thread_offset;
-  return tcx_frontend_header(header_offset);
+  uintptr_t header =
+      (uintptr_t)tcx_thread_at(thread_offset)->slab + header_offset;
+  TCX_KEEP_SIMPLE(header);
+  return (struct tcx_slab_header *)header;
 #endif
 }
 
 // An object of the class, or NULL when there is none (class 0: always).
-TCX_ALWAYS_INLINE void *tcx_frontend_pop(uintptr_t header_offset) {
-  struct tcx_slab_header *header = tcx_frontend_header(header_offset);
+TCX_ALWAYS_INLINE void *tcx_perthread_pop(uintptr_t header_offset) {
+  struct tcx_slab_header *header = tcx_perthread_header(header_offset);
   void **top = header->top;
   void *object = *top;
   TCX_KEEP_AS_RESULT(object);
@@ -72,10 +63,8 @@ TCX_ALWAYS_INLINE void *tcx_frontend_pop(uintptr_t header_offset) {
   return object;
 }
 
-// False: no room, class 0, or the object was freed twice in a row; nothing has
-// changed then.
-TCX_ALWAYS_INLINE bool tcx_frontend_push(struct tcx_slab_header *header,
-                                         void *object) {
+TCX_ALWAYS_INLINE bool tcx_perthread_push_on(struct tcx_slab_header *header,
+                                             void *object) {
   void **top = header->top;
   if (TCX_UNLIKELY(*top == object))
     return false;
@@ -88,11 +77,26 @@ TCX_ALWAYS_INLINE bool tcx_frontend_push(struct tcx_slab_header *header,
   return true;
 }
 
+// False: no room, class 0, or the object was freed twice in a row; nothing has
+// changed then.
+TCX_ALWAYS_INLINE bool tcx_perthread_push(uintptr_t header_offset,
+                                          void *object) {
+  return tcx_perthread_push_on(tcx_perthread_header(header_offset), object);
+}
+
+// The same, with the thread's offset at hand.
+TCX_ALWAYS_INLINE bool tcx_perthread_push_at(intptr_t thread_offset,
+                                             uintptr_t header_offset,
+                                             void *object) {
+  return tcx_perthread_push_on(
+      tcx_perthread_header_at(thread_offset, header_offset), object);
+}
+
 // True if the object lies on top of its class: it is free already. Only slow
 // paths ask; fast ones find out beside the push.
-static inline bool tcx_frontend_top_is(uintptr_t header_offset,
-                                       const void *object) {
-  return *tcx_frontend_header(header_offset)->top == object;
+static inline bool tcx_perthread_top_is(uintptr_t header_offset,
+                                        const void *object) {
+  return *tcx_perthread_header(header_offset)->top == object;
 }
 
 #endif  // TCX_FRONTEND_PERTHREAD_FAST_H_

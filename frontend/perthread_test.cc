@@ -31,7 +31,7 @@ void *Allocate(size_t size) {
 void Free(void *object) {
   unsigned c = tcx_pagemap_span_of(object)->size_class;
   ASSERT_NE(c, 0u);
-  if (!tcx_frontend_push(tcx_frontend_header(16 * c), object)) {
+  if (!tcx_frontend_push(16 * c, object)) {
     tcx_frontend->overflow(c, object);
   }
 }
@@ -75,7 +75,7 @@ TEST_F(PerthreadTest, PushOfTheTopObjectIsRefused) {
   void *object = Allocate(64);
   Free(object);
   unsigned byte = tcx_pagemap_class_byte(object);
-  EXPECT_FALSE(tcx_frontend_push(tcx_frontend_header(8 * byte), object));
+  EXPECT_FALSE(tcx_frontend_push(8 * byte, object));
   EXPECT_TRUE(tcx_frontend_top_is(8 * byte, object));
   EXPECT_EQ(Allocate(64), object);
   Free(object);

@@ -48,8 +48,8 @@ void tcx_run_read_stats(unsigned size_class, struct tcx_run_stats *out) {
   out->blocks_total = tcx_atomic_load_relaxed(&from->blocks_total);
 }
 
-static bool run_budget_allows(const struct tcx_slab_sources *sources,
-                              size_t bytes) {
+bool tcx_run_budget_allows(const struct tcx_slab_sources *sources,
+                           size_t bytes) {
   struct tcx_page_source_stats stats;
   sources->pages->ops->stats(sources->pages, &stats);
   uint64_t limit = stats.in_use_bytes / 32;
@@ -75,9 +75,9 @@ static void other_runs_drop(struct tcx_slab *self, unsigned except) {
 
 void tcx_slab_run_room(struct tcx_slab *self, unsigned size_class) {
   size_t size = tcx_size_classes[size_class].size;
-  if (!run_budget_allows(self->sources, size)) {
+  if (!tcx_run_budget_allows(self->sources, size)) {
     other_runs_drop(self, size_class);
-    if (!run_budget_allows(self->sources, size))
+    if (!tcx_run_budget_allows(self->sources, size))
       return;
   }
   (void)tcx_slab_reserve_run(self, size_class);

@@ -9,6 +9,7 @@
 #define TCX_FRONTEND_RUNS_H_
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "backend/page_source.h"
@@ -20,6 +21,11 @@ TCX_BEGIN_DECLS
 TCX_NODISCARD void *tcx_run_allocate(struct tcx_page_source *pages,
                                      unsigned size_class, bool *zeroed);
 void tcx_run_deallocate(struct tcx_page_source *pages, void *object);
+
+// Whether the caches may hold `bytes` more of such blocks.
+struct tcx_slab_sources;
+bool tcx_run_budget_allows(const struct tcx_slab_sources *sources,
+                           size_t bytes);
 
 // Blocks of a run class that are live or in a slab, and how many ever were.
 struct tcx_run_stats {

@@ -31,6 +31,8 @@ void tcx_slab_init(struct tcx_slab *self, struct tcx_slab_sources *sources,
     self->headers[i].top = NO_ARRAY;
     self->headers[i].end = NO_ARRAY;
   }
+  self->area.cpu_id = -1;
+  self->area.mm_cid = -1;
   self->sources = sources;
   self->budget_bytes = budget_bytes;
   self->scavenged_ms = tcx_clock_ms();

@@ -45,6 +45,7 @@
 
 #include "backend/page_source.h"
 #include "base/compiler.h"
+#include "base/rseq.h"
 #include "middle/object_source.h"
 #include "size_classes/size_classes.h"
 
@@ -103,6 +104,8 @@ struct tcx_slab {
   struct tcx_slab_counts counts;
   struct tcx_slab *next;  // list of all, owner's lock
   struct tcx_slab *prev;
+  // Of a thread that libc has not registered; per-CPU front end only.
+  struct tcx_rseq_area area;
 };
 
 static_assert(sizeof(struct tcx_slab_header) == 1 << TCX_SIZE_CLASS_SHIFT,

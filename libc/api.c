@@ -87,6 +87,7 @@ int tcx_statistics_get(struct tcx_statistics *out) {
   out->resident_bytes = stats.resident_bytes;
   out->allocated_bytes = stats.allocated_bytes;
   out->thread_cache_bytes = stats.thread_cache_bytes;
+  out->cpu_cache_bytes = stats.cpu_cache_bytes;
   out->run_cache_bytes = stats.run_cache_bytes;
   out->transfer_bytes = stats.transfer_bytes;
   out->central_free_bytes = stats.central_free_bytes;

@@ -66,6 +66,37 @@ __asm__(
     "  .cfi_endproc\n"
     "  .size dlopen, . - dlopen\n");
 
+#elif defined(__aarch64__)
+
+// dlopen(x0 = file, w1 = mode)
+__asm__(
+    ".text\n"
+    ".globl dlopen\n"
+    ".type dlopen, %function\n"
+    ".p2align 4\n"
+    "dlopen:\n"
+    "  .cfi_startproc\n"
+    "  hint 34\n"  // bti c, a nop elsewhere
+    "  stp x29, x30, [sp, -32]!\n"
+    "  .cfi_def_cfa_offset 32\n"
+    "  .cfi_offset 29, -32\n"
+    "  .cfi_offset 30, -24\n"
+    "  mov x29, sp\n"
+    "  str x0, [sp, 16]\n"
+    "  str w1, [sp, 24]\n"
+    "  add x0, sp, 24\n"
+    "  bl tcx_dlopen_prepare\n"
+    "  mov x16, x0\n"
+    "  ldr x0, [sp, 16]\n"
+    "  ldr w1, [sp, 24]\n"
+    "  ldp x29, x30, [sp], 32\n"
+    "  .cfi_def_cfa_offset 0\n"
+    "  .cfi_restore 29\n"
+    "  .cfi_restore 30\n"
+    "  br x16\n"
+    "  .cfi_endproc\n"
+    "  .size dlopen, . - dlopen\n");
+
 #else
 
 // A call: libc takes tcx for the caller.

@@ -47,14 +47,13 @@ TCX_ALWAYS_INLINE bool tcx_free_fast(void *pointer) {
   if (TCX_UNLIKELY(page >= window->pages))
     return false;
   uint32_t header_offset = 8 * tcx_pagemap_window_class_byte(window, page);
-  return tcx_frontend_push(
-      tcx_frontend_header_at(window->thread_offset, header_offset), pointer);
+  return tcx_frontend_push_at(window->thread_offset, header_offset, pointer);
 }
 
 // The same by the pagemap's tree; for pointers beyond the window.
 TCX_ALWAYS_INLINE bool tcx_free_outside(void *pointer) {
   unsigned class_byte = tcx_pagemap_class_byte(pointer);
-  return tcx_frontend_push(tcx_frontend_header(8 * class_byte), pointer);
+  return tcx_frontend_push(8 * class_byte, pointer);
 }
 
 // The class comes from the size; that of the page is compared beside it. False:
@@ -71,8 +70,7 @@ TCX_ALWAYS_INLINE bool tcx_free_sized_fast(void *pointer, size_t size) {
   unsigned class_byte = tcx_pagemap_window_class_byte(window, page);
   if (TCX_UNLIKELY(8 * class_byte != header_offset))
     return false;
-  return tcx_frontend_push(
-      tcx_frontend_header_at(window->thread_offset, header_offset), pointer);
+  return tcx_frontend_push_at(window->thread_offset, header_offset, pointer);
 }
 
 // The same by the pagemap's tree.
@@ -80,7 +78,7 @@ TCX_ALWAYS_INLINE bool tcx_free_sized_outside(void *pointer, size_t size) {
   unsigned class_byte = tcx_pagemap_class_byte(pointer);
   return size <= TCX_MAX_SMALL_SIZE &&
          tcx_size_class_of(size) == class_byte / 2 &&
-         tcx_frontend_push(tcx_frontend_header(8 * class_byte), pointer);
+         tcx_frontend_push(8 * class_byte, pointer);
 }
 
 #endif  // TCX_LIBC_FAST_PATH_H_

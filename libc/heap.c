@@ -121,7 +121,7 @@ static bool steps_aside(void) {
 static void bridge_early_thread(void) {
   if (TCX_LIKELY(tcx_thread.slab != NULL))
     return;
-  tcx_thread.slab = &tcx_slab_dummy;
+  tcx_frontend_bridge_thread();
   tcx_thread.flags |= TCX_THREAD_STARTING;
 }
 
@@ -307,7 +307,7 @@ TCX_ALWAYS_INLINE bool free_run(void *pointer) {
   tcx_pagemap_set_run(pointer, run | TCX_PAGEMAP_RUN_CACHED);
   uintptr_t header = run << TCX_SIZE_CLASS_SHIFT;
   // In hardened mode the slab has no room.
-  if (!tcx_frontend_push(tcx_frontend_header(header), pointer))
+  if (!tcx_frontend_push(header, pointer))
     free_run_slow(pointer, run);
   return true;
 }

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # machine_code_test.sh -- what the compiler made of the fast paths.
 #
-# malloc, free and operator new: 64 bytes from a cache line's start to the
-# return, without a call or a push; sized delete within two lines. See
-# fast_path.h for why.
+# machine_code_test.sh LIBRARY LINES LINES_OF_SIZED_DELETE
+#
+# malloc, free and operator new return within so many cache lines of 64 bytes from
+# a line's start, without a call or a push; sized delete likewise. See fast_path.h
+# for why.
 set -euo pipefail
 
 readonly library=$1
@@ -29,8 +31,8 @@ check() {
   fi
 }
 
-check malloc 64
-check free 64
-check _Znwm 64
-check _ZdlPvm 128
+check malloc $((64 * $2))
+check free $((64 * $2))
+check _Znwm $((64 * $2))
+check _ZdlPvm $((64 * $3))
 exit "$failed"

@@ -31,8 +31,8 @@
 #include "telemetry/stats.h"
 
 static uint64_t in_caches(const struct tcx_stats *stats) {
-  return stats->thread_cache_bytes + stats->run_cache_bytes +
-         stats->transfer_bytes;
+  return stats->thread_cache_bytes + stats->cpu_cache_bytes +
+         stats->run_cache_bytes + stats->transfer_bytes;
 }
 
 TCX_EXPORT struct mallinfo2 mallinfo2(void) {

@@ -15,12 +15,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 #include <vector>
 
 #include "base/check.h"
 #include "base/config.h"
+#include "base/log.h"
 #include "libc/heap.h"
 #include "size_classes/size_classes.h"
 #include "tcx/tcx.h"
@@ -63,6 +65,7 @@ struct Object {
   size_t align;  // 1: none was asked for
   size_t usable;
   char tag;
+  bool has_pages;  // may have whole pages, though it is small
 };
 
 size_t StartOf(size_t size) {
@@ -102,13 +105,17 @@ FailingSystem *the_system;
 
 class Model {
  public:
-  // A call has returned `pointer` for this request.
-  void Add(void *pointer, size_t size, size_t align, bool is_zero) {
+  // A call has returned `pointer` for this request. `has_pages`: it may be a
+  // small object in whole pages.
+  void Add(void *pointer, size_t size, size_t align, bool is_zero,
+           bool has_pages = false) {
     if (pointer == nullptr) {
       CheckRefused(size, align);
       return;
     }
-    Object object = {static_cast<char *>(pointer), size, align, 0, NextTag()};
+    Object object = {
+        static_cast<char *>(pointer),      size, align, 0, NextTag(),
+        has_pages || align > TCX_PAGE_SIZE};
     CheckPlace(&object);
     if (is_zero)
       CheckZero(object.start, size);
@@ -155,7 +162,8 @@ class Model {
       return;
     }
     CheckFilled(static_cast<char *>(pointer), old.size, size, old.tag);
-    Add(pointer, size, 1, false);
+    // Shrunk in place, it keeps the pages that its alignment needed.
+    Add(pointer, size, 1, false, old.has_pages && pointer == old.start);
   }
 
   // Every object is what its owner made it, nothing else is counted, and the
@@ -174,9 +182,10 @@ class Model {
               stats.resident_bytes + stats.released_bytes);
     TCX_CHECK(stats.resident_bytes ==
               stats.allocated_bytes + stats.thread_cache_bytes +
-                  stats.run_cache_bytes + stats.transfer_bytes +
-                  stats.central_free_bytes + stats.span_tail_bytes +
-                  stats.page_free_bytes + stats.metadata_bytes);
+                  stats.cpu_cache_bytes + stats.run_cache_bytes +
+                  stats.transfer_bytes + stats.central_free_bytes +
+                  stats.span_tail_bytes + stats.page_free_bytes +
+                  stats.metadata_bytes);
   }
 
   // After the last object and a release, all memory went back.
@@ -231,7 +240,7 @@ class Model {
     TCX_CHECK(tcx_size_of(object.start) == object.usable);
     unsigned size_class = tcx_size_class(object.start);
     TCX_CHECK(size_class != 0 || object.usable > TCX_MAX_RUN_SIZE ||
-              object.align > TCX_PAGE_SIZE);
+              object.has_pages);
     TCX_CHECK(size_class == 0 ||
               tcx_size_classes[size_class].size == object.usable);
     TCX_CHECK(tcx_good_size(object.usable) >= object.usable);
@@ -338,8 +347,12 @@ void Step(Model *model, FuzzInput *input) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
-  if (the_system == nullptr)
+  if (the_system == nullptr) {
+    tcx_heap_start();
+    // In the place of the report of the stack: libFuzzer keeps the input.
+    tcx_fatal_install([] { abort(); });
     the_system = new FailingSystem;
+  }
   FuzzInput input(data, bytes);
   Model model;
   while (!input.empty())

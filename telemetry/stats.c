@@ -57,9 +57,15 @@ static uint64_t read_middle(struct tcx_stats *out) {
 static void read_frontend(struct tcx_stats *out) {
   struct tcx_frontend_stats front;
   tcx_frontend->stats(&front);
+  out->metadata_bytes = front.mapped_bytes - front.untouched_bytes;
+  out->released_bytes = front.untouched_bytes;
+  out->mapped_bytes = front.mapped_bytes;
   out->caches = front.caches;
   out->caches_total = front.caches_total;
   out->thread_cache_bytes = front.cached_bytes;
+  out->cpu_cache_bytes = front.cpu_cached_bytes;
+  out->cpu_caches = front.cpu_caches;
+  out->cpu_drains = front.cpu_drains;
   out->run_cache_bytes = front.run_cache_bytes;
   out->refills = front.refills;
   out->overflows = front.overflows;
@@ -71,7 +77,8 @@ static void read_frontend(struct tcx_stats *out) {
   out->run_bytes = less(front.run_out_bytes, front.run_cache_bytes);
   out->span_tail_bytes = front.run_tail_bytes;
 
-  uint64_t small_bytes = less(read_middle(out), front.cached_bytes);
+  uint64_t small_bytes =
+      less(read_middle(out), front.cached_bytes + front.cpu_cached_bytes);
   tcx_stats_from.large(&out->large_bytes, &out->large_allocations);
   out->allocated_bytes = small_bytes + out->run_bytes + out->large_bytes;
   out->served_objects =
@@ -91,13 +98,13 @@ static void read_backend(struct tcx_stats *out) {
   out->page_free_bytes = back.free_bytes;
   out->page_spans_allocated = back.spans_allocated;
   out->page_spans_deallocated = back.spans_deallocated;
-  out->metadata_bytes =
+  out->metadata_bytes +=
       metadata.mapped_bytes - metadata.untouched_bytes + pagemap_bytes;
-  out->mapped_bytes =
+  out->mapped_bytes +=
       system.committed_bytes + metadata.mapped_bytes + pagemap_bytes;
   out->resident_bytes =
       back.in_use_bytes + back.free_bytes + out->metadata_bytes;
-  out->released_bytes = back.released_bytes + metadata.untouched_bytes;
+  out->released_bytes += back.released_bytes + metadata.untouched_bytes;
   out->reserved_bytes = system.reserved_bytes;
   out->regions = system.regions;
 }

@@ -6,8 +6,8 @@
 //
 // THE IDENTITY (docs/statistics.md)
 //   mapped = resident + released
-//   resident = allocated + thread_cache + run_cache + transfer +
-//              central_free + span_tail + page_free + metadata
+//   resident = allocated + thread_cache + cpu_cache + run_cache +
+//              transfer + central_free + span_tail + page_free + metadata
 //   mapped is counted by the system allocator, resident and released by the
 //   page source, the terms by the tier that holds the bytes; metadata by the
 //   arena and the pagemap. No one of them is made up of the others, so that an

@@ -90,6 +90,24 @@ static void add_figures(struct report *self) {
   }
 }
 
+static void add_cpus(struct report *self) {
+  struct tcx_frontend_use use;
+  tcx_frontend->use(&use);
+  add(self, "tcx: front end in use %s, rseq area %s, ids %s, reason %s",
+      use.serves, use.area, use.ids, use.reason);
+  end_line(self);
+  for (unsigned i = 0; i < TCX_FRONTEND_CPUS; i++) {
+    struct tcx_frontend_cpu_stats one;
+    if (tcx_frontend->cpu_stats == NULL || !tcx_frontend->cpu_stats(i, &one))
+      continue;
+    add(self, "tcx: cpu %u cached_bytes %lu capacity_bytes %lu", i,
+        one.cached_bytes, one.capacity_bytes);
+    add(self, " refills %lu overflows %lu steals %lu drains %lu", one.refills,
+        one.overflows, one.steals, one.drains);
+    end_line(self);
+  }
+}
+
 static void add_classes(struct report *self) {
   for (unsigned i = 1; i < TCX_SIZE_CLASS_COUNT; i++) {
     struct tcx_stats_class one;
@@ -145,6 +163,7 @@ void tcx_stats_write(void (*write)(const char *text, size_t bytes, void *arg),
   }
   add_head(&report);
   add_figures(&report);
+  add_cpus(&report);
   add_classes(&report);
   add_base(&report);
   tcx_knobs_each(add_setting, &report);

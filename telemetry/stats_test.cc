@@ -20,6 +20,7 @@
 #include "base/config.h"
 #include "base/knobs.h"
 #include "base/lock.h"
+#include "frontend/frontend.h"
 #include "size_classes/size_classes.h"
 
 namespace {
@@ -34,9 +35,9 @@ tcx_stats Read() {
 }
 
 uint64_t SumOfTerms(const tcx_stats &s) {
-  return s.allocated_bytes + s.thread_cache_bytes + s.run_cache_bytes +
-         s.transfer_bytes + s.central_free_bytes + s.span_tail_bytes +
-         s.page_free_bytes + s.metadata_bytes;
+  return s.allocated_bytes + s.thread_cache_bytes + s.cpu_cache_bytes +
+         s.run_cache_bytes + s.transfer_bytes + s.central_free_bytes +
+         s.span_tail_bytes + s.page_free_bytes + s.metadata_bytes;
 }
 
 void ExpectIdentity(const tcx_stats &s) {
@@ -47,6 +48,13 @@ void ExpectIdentity(const tcx_stats &s) {
 // TCX_HARDEN=1: threads have no caches.
 bool IsHardened() {
   return tcx_knobs.harden != 0;
+}
+
+// Else those of CPUs serve, or hardening has turned caches off.
+bool HasThreadCaches() {
+  tcx_frontend_use use;
+  tcx_frontend->use(&use);
+  return !IsHardened() && strcmp(use.serves, "perthread") == 0;
 }
 
 // Live objects of one thread. Allocates nothing beside them.
@@ -255,12 +263,15 @@ TEST(StatsTest, IdentityHoldsWithThreads) {
     if (round == Crew::kRounds / 2)
       CheckInChild(stats.allocated_bytes);
   }
-  EXPECT_GE(Read().caches, IsHardened() ? 0 : Crew::kThreads + 1u);
+  unsigned of_threads = HasThreadCaches() ? Crew::kThreads : 0;
+  EXPECT_GE(Read().caches, of_threads + (HasThreadCaches() ? 1 : 0));
   crew.Join();
   ExpectIdentity(Read());
   EXPECT_EQ(Read().forks, forks + 1);
-  EXPECT_GE(Read().caches_total, threads + (IsHardened() ? 0 : Crew::kThreads));
-  EXPECT_EQ(Read().caches, IsHardened() ? 0u : 1u);
+  EXPECT_GE(Read().caches_total, threads + of_threads);
+  EXPECT_EQ(Read().caches, HasThreadCaches() ? 1u : 0u);
+  bool has_cpu_caches = !HasThreadCaches() && !IsHardened();
+  EXPECT_EQ(Read().cpu_caches > 0, has_cpu_caches);
 }
 
 // -- against the kernel -------------------------------------------------------

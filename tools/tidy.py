@@ -170,10 +170,11 @@ def check_named(path, names):
 def compile_alone(path):
     """Returns what the compilers say of a header that stands alone."""
     said = ""
+    cross = "aarch64-linux-gnu-" if path.endswith("_aarch64.h") else ""
     for language, standard, compiler in [("c", "c11", "gcc"),
                                          ("c++", "c++17", "g++")]:
         run = subprocess.run(
-            [compiler, "-std=" + standard, "-fsyntax-only", "-Wall", "-Wextra",
+            [cross + compiler, "-std=" + standard, "-fsyntax-only", "-Wall", "-Wextra",
              "-Werror", "-I", TOP, "-I", TOP + "/include",
              "-DTCX_PAGE_SHIFT=13", "-U_GNU_SOURCE", "-D_GNU_SOURCE",
              "-x", language, "-include",

@@ -1,4 +1,4 @@
-"""A small C and C++ toolchain over the clang that Debian installs."""
+"""A small C and C++ toolchain over a compiler that Debian installs."""
 
 load("@rules_cc//cc:action_names.bzl", "ACTION_NAMES")
 load(
@@ -45,6 +45,9 @@ _UNFILTERED = [
     "-D__TIME__=\"redacted\"",
 ]
 
+# gcc writes the real paths of -isystem folders that are links.
+_UNFILTERED_GCC = ["-fno-canonical-system-headers"]
+
 def _flag_set(actions, flags, mode):
     return flag_set(
         actions = actions,
@@ -53,6 +56,9 @@ def _flag_set(actions, flags, mode):
     )
 
 def _impl(ctx):
+    unfiltered = _UNFILTERED
+    if ctx.attr.compiler == "gcc":
+        unfiltered = unfiltered + _UNFILTERED_GCC
     features = [
         feature(name = "dbg"),
         feature(name = "opt"),
@@ -67,10 +73,11 @@ def _impl(ctx):
         feature(
             name = "unfiltered_compile_flags",
             enabled = True,
-            flag_sets = [_flag_set(_C_COMPILE + _CXX_COMPILE, _UNFILTERED, None)],
+            flag_sets = [_flag_set(_C_COMPILE + _CXX_COMPILE, unfiltered, None)],
         ),
     ]
-    tools = {t: "/usr/bin/" + t for t in ["ar", "ld", "nm", "objcopy", "objdump", "strip"]}
+    prefix = ctx.attr.binutils_prefix
+    tools = {t: prefix + t for t in ["ar", "ld", "nm", "objcopy", "objdump", "strip"]}
     tools.update(
         cpp = ctx.attr.cc,
         dwp = "/bin/false",
@@ -95,6 +102,7 @@ def _impl(ctx):
 cc_toolchain_config = rule(
     implementation = _impl,
     attrs = {
+        "binutils_prefix": attr.string(default = "/usr/bin/"),
         "cc": attr.string(mandatory = True),
         "compiler": attr.string(mandatory = True),
         "cpu": attr.string(mandatory = True),

@@ -96,6 +96,7 @@ struct tcx_statistics {
   uint64_t resident_bytes;
   uint64_t allocated_bytes; /* live objects, rounded to their classes */
   uint64_t thread_cache_bytes;
+  uint64_t cpu_cache_bytes;
   uint64_t run_cache_bytes;
   uint64_t transfer_bytes;
   uint64_t central_free_bytes;

@@ -45,10 +45,11 @@ serves() {
 needs() { readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\].*/\1/p'; }
 
 run_bazel build --jobs=2 --nosandbox_debug --noshow_progress \
-  --ui_event_filters=-info //:all @tcx//:libtcx_perthread.a ||
+  --ui_event_filters=-info //:all @tcx//:libtcx_percpu.a ||
   fail "bazel build"
 
-for malloc in tcx tcx_perthread tcx_perthread_4k tcx_perthread_256k static; do
+for malloc in tcx tcx_percpu tcx_percpu_256k tcx_perthread tcx_perthread_4k \
+  static; do
   serves "bazel-bin/${malloc}_c"
   serves "bazel-bin/${malloc}_cc"
 done
@@ -66,7 +67,7 @@ run_bazel build --noshow_progress //:tcx_c \
 grep -q 'run ./setup.sh' "$work/log" || fail "no abseil, no clear message"
 
 # The archive, without Bazel and without a C++ library.
-archive=bazel-bin/external/tcx/libtcx_perthread.a
+archive=bazel-bin/external/tcx/libtcx_percpu.a
 gcc -O2 -o "$work/archive_c" main.c "$archive" -pthread
 serves "$work/archive_c"
 gcc -O2 -static -o "$work/archive_static_c" main.c "$archive" -pthread

@@ -178,6 +178,9 @@ const Way kWays[] = {
     {TCX_LOCK_RANK_FORK, "Fork", RegisterHooks, 10},
     {TCX_LOCK_RANK_RELEASE, "Release", GiveBack, 20},
     {TCX_LOCK_RANK_THREADS, "Threads", ReadFigures, 20},
+#ifdef TCX_FRONTEND_PERCPU
+    {TCX_LOCK_RANK_PERCPU, "Percpu", GiveBack, 20},
+#endif
     {TCX_LOCK_RANK_TRANSFER_CACHE, "TransferCache", Churn, 100},
     {TCX_LOCK_RANK_CENTRAL_FREELIST, "CentralFreelist", Churn, 100},
     {TCX_LOCK_RANK_TRANSFER_CACHE, "FlushToTransferCache", Flush, 20},
@@ -335,6 +338,9 @@ TEST(ForkStatesTest, EveryRankHasAWay) {
   int rows[TCX_LOCK_RANK_LIMIT] = {};
   for (const Way &way : kWays)
     rows[way.rank]++;
+#ifndef TCX_FRONTEND_PERCPU
+  rows[TCX_LOCK_RANK_PERCPU] = 1;  // No such lock in this build.
+#endif
   for (int rank = TCX_LOCK_RANK_NONE + 1; rank < TCX_LOCK_RANK_LIMIT; rank++)
     EXPECT_GT(rows[rank], 0) << tcx_lock_rank_name(tcx_lock_rank(rank));
 }

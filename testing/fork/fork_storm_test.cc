@@ -205,6 +205,9 @@ TEST(ForkStormTest, PosixSpawnSystemAndPopen) {
   }
 }
 
+// The per-CPU front end does not take part yet: the child runs on the parent's
+// area, which the kernel keeps for neither.
+#ifndef TCX_FRONTEND_PERCPU
 // The child of vfork runs on its parent's memory and thread-local storage while
 // that thread waits: to tcx they are one thread.
 __attribute__((noinline)) pid_t VforkOnce(const std::vector<size_t> &sizes,
@@ -229,7 +232,9 @@ TEST(ForkStormTest, VforkChildAllocates) {
     free(object);
   }
 }
+#endif
 
+#ifndef TCX_FRONTEND_PERCPU
 // -- caches of threads that the child does not have ---------------------------
 
 // Fills its cache: small objects, and blocks of the run classes.
@@ -288,5 +293,6 @@ TEST(ForkStormTest, CachesOfIdleThreadsComeBack) {
   for (std::thread &thread : threads)
     thread.join();
 }
+#endif
 
 }  // namespace

@@ -85,10 +85,10 @@ TEST(ApiTest, StatisticsCountAndAddUp) {
   EXPECT_EQ(s.version, unsigned{TCX_STATISTICS_VERSION});
   EXPECT_EQ(s.allocated_bytes - before, kBytes);
   EXPECT_EQ(s.mapped_bytes, s.resident_bytes + s.released_bytes);
-  EXPECT_EQ(s.resident_bytes, s.allocated_bytes + s.thread_cache_bytes +
-                                  s.run_cache_bytes + s.transfer_bytes +
-                                  s.central_free_bytes + s.span_tail_bytes +
-                                  s.page_free_bytes + s.metadata_bytes);
+  EXPECT_EQ(s.resident_bytes,
+            s.allocated_bytes + s.thread_cache_bytes + s.cpu_cache_bytes +
+                s.run_cache_bytes + s.transfer_bytes + s.central_free_bytes +
+                s.span_tail_bytes + s.page_free_bytes + s.metadata_bytes);
   free(object);
   tcx_statistics old = {};
   old.struct_size = sizeof old - 1;

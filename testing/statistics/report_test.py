@@ -18,7 +18,7 @@ import xml.etree.ElementTree
 
 PROGRAM, STATS_DEF = (os.path.abspath(path) for path in sys.argv[1:3])
 TERMS = (
-    "allocated thread_cache run_cache transfer central_free span_tail "
+    "allocated thread_cache cpu_cache run_cache transfer central_free span_tail "
     "page_free metadata"
 ).split()
 CLASS_LINE = re.compile(
@@ -97,11 +97,16 @@ class ReportTest(unittest.TestCase):
         )
         self.assertRegex(block, r"(?m)^tcx: lock page_source waits \d+$")
         self.assertRegex(block, r"(?m)^tcx: os mmap calls \d+ failures 0$")
+        self.assertRegex(
+            block,
+            r"(?m)^tcx: front end in use \w+, rseq area \w+, ids \w+, "
+            r"reason [\w ]+$",
+        )
         # No line that is none of these.
         lines = [line for line in block.splitlines()[1:] if line]
         for line in lines:
             self.assertRegex(
-                line, r"^tcx: (\w+ \d+|(class|lock|os|setting) .*)$"
+                line, r"^tcx: (\w+ \d+|(front end|cpu|class|lock|os|setting) .*)$"
             )
 
     def test_settings_and_their_sources(self):
