@@ -8,7 +8,7 @@ with one class. For each section and each scenario (objects there, empty, room,
 full, double ...) the test sets the registers that the section reads and
 
   1. steps through it without the kernel's knowledge (rseq_cs = 0): the outcome
-     must be that of the operation in Python, below;
+     must be that of the operation in operations.py;
   2. brings it to each instruction of that path in turn, each turn of a loop
      included, and goes on with rseq_cs = descriptor, once plainly (the tracer's
      stop took the thread off its CPU) and once with a signal; and, where the
@@ -31,6 +31,7 @@ import tempfile
 import section_rules
 import tracer
 from library import Library
+from operations import SCENARIOS, Class
 
 WORD = 8
 HEADER = 16  # Offset of the class's header in the slab.
@@ -38,83 +39,10 @@ AREA, HANDLED, SEEN = 0, 8, 16  # Of the board (stepped.c).
 HEADERS, SLOTS, BATCH = 32, 80, 176
 BOARD_BYTES = 240
 FIRST = 1  # Slot of the class's first object; slot 0 is the guard.
-GUARD = 0x1001
-OBJECTS = [0x5000 + 0x40 * i for i in range(16)]
 FLAGS = 0x8D5  # Carry, parity, adjust, zero, sign, overflow.
 CARRY = 1
 BASES = 1024 + 2
 BASES_OFFSET = 16  # In struct tcx_percpu.
-
-
-class Class:
-    """The class as the scenario sets it up, and what operations make of it."""
-
-    def __init__(self, count, room):
-        self.slots = [GUARD] + OBJECTS[:count] + [0] * (11 - count)
-        self.top = count  # Index of the slot.
-        self.end = count + room
-        self.batch = [0] * 8
-        self.result = None
-
-    def pop(self):
-        self.result = self.slots[self.top] if self.top else None
-        self.top -= self.top > 0
-
-    def push(self, new):
-        self.result = self.top < self.end and self.slots[self.top] != new
-        if self.result:
-            self.top += 1
-            self.slots[self.top] = new
-
-    def push_batch(self, count):
-        self.result = min(count, self.end - self.top)
-        for i in range(self.result):
-            self.slots[self.top + 1 + i] = self.batch[i]
-        self.top += self.result
-
-    def pop_batch(self, count):
-        self.result = min(count, self.top)
-        for i in range(self.result):
-            self.batch[i] = self.slots[self.top - i]
-        self.top -= self.result
-
-    def grow(self, slots, limit, here):
-        self.result = max(0, min(slots, limit - self.end)) if here else 0
-        self.end += self.result
-
-    def shrink(self, slots, here):
-        self.result = min(slots, self.end - self.top) if here else 0
-        self.end -= self.result
-
-    def is_top(self, new):
-        self.result = self.slots[self.top] == new
-
-
-# kind -> (objects, room, arguments)
-SCENARIOS = {
-    "pop": [(3, 2, ()), (1, 0, ()), (0, 4, ())],
-    "push": [
-        (3, 2, (OBJECTS[9],)),
-        (0, 1, (OBJECTS[9],)),
-        (4, 0, (OBJECTS[9],)),
-        (3, 2, (OBJECTS[2],)),
-    ],
-    "push_batch": [(2, 5, (3,)), (3, 2, (5,)), (4, 0, (2,))],
-    "pop_batch": [(5, 0, (3,)), (2, 3, (6,)), (0, 3, (2,))],
-    "grow": [
-        (3, 2, (2, 10, True)),
-        (3, 2, (9, 8, True)),
-        (3, 2, (4, 5, True)),
-        (3, 2, (4, 8, False)),
-    ],
-    "shrink": [
-        (3, 5, (2, True)),
-        (3, 5, (9, True)),
-        (3, 0, (4, True)),
-        (3, 5, (2, False)),
-    ],
-    "is_top": [(3, 2, (OBJECTS[2],)), (3, 2, (OBJECTS[1],))],
-}
 
 
 class Stepper:
@@ -281,8 +209,6 @@ class Stepper:
         """Returns the addresses that it came by."""
         def fresh():
             state = Class(count, room)
-            if section.kind == "push_batch":
-                state.batch = OBJECTS[8:]
             self.set_up(section, state, arguments)
             return state
 
