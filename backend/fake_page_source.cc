@@ -1,13 +1,16 @@
 // fake_page_source.cc -- see fake_page_source.h.
 #include "backend/fake_page_source.h"
 
+#include <algorithm>
 #include <cstring>
 #include <iterator>
+#include <thread>
 #include <vector>
 
 #include "backend/metadata.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "base/os.h"
 #include "pagemap/pagemap.h"
@@ -20,6 +23,7 @@ constexpr size_t kArenaPages = (size_t{256} << 20) >> TCX_PAGE_SHIFT;
 constexpr size_t kArenaBytes = kArenaPages << TCX_PAGE_SHIFT;
 constexpr int kPlacementTries = 32;
 constexpr size_t kOverwriteBytes = 256;  // of each freed page
+constexpr uint64_t kKeepMs = 2000;
 
 char *PageAddress(uint64_t page) {
   return reinterpret_cast<char *>(page << TCX_PAGE_SHIFT);
@@ -49,8 +53,21 @@ struct FakePageSource::Ops {
   static size_t Release(tcx_page_source *source, size_t bytes) {
     return Self(source)->Release(bytes);
   }
+  static size_t Maintain(tcx_page_source *source, uint64_t now_ms,
+                         size_t bytes_max) {
+    return Self(source)->Maintain(now_ms, bytes_max);
+  }
+  static uint64_t DueMs(tcx_page_source *source, uint64_t now_ms) {
+    return Self(source)->DueMs(now_ms);
+  }
+  static bool ReleasePart(tcx_page_source *source, const tcx_span *span,
+                          void *start, size_t bytes, uint64_t) {
+    return Self(source)->ReleasePart(span, start, bytes);
+  }
   static void Stats(tcx_page_source *source, tcx_page_source_stats *out) {
     Self(source)->Stats(out);
+    // Who acts on them may find that others have, first.
+    std::this_thread::yield();
   }
   static void Lock(tcx_page_source *source) {
     Self(source)->mutex_.lock();
@@ -63,8 +80,8 @@ struct FakePageSource::Ops {
   }
 
   static constexpr tcx_page_source_ops kTable = {
-      "fake", Allocate, Deallocate, Resize, Release,
-      Stats,  Lock,     Unlock,     Unlock, Check};
+      "fake",      Allocate, Deallocate, Resize, Release, Maintain, DueMs,
+      ReleasePart, nullptr,  Stats,      Lock,   Unlock,  Unlock,   Check};
 };
 
 constexpr tcx_page_source_ops FakePageSource::Ops::kTable;
@@ -135,7 +152,7 @@ void FakePageSource::AddFree(uint64_t first, size_t pages, bool is_zero) {
       continue;
     }
     memset(PageAddress(page), 0xdf, kOverwriteBytes);
-    written_.insert(page);
+    written_[page] = tcx_clock_ms();
   }
   auto after = free_.lower_bound(first);
   if (after != free_.end() && after->first == first + pages) {
@@ -182,7 +199,8 @@ tcx_span *FakePageSource::Allocate(const tcx_page_request &request) {
   }
   TakeFree(first, request.pages);
   auto written = written_.lower_bound(first);
-  bool is_zero = written == written_.end() || *written >= first + request.pages;
+  bool is_zero =
+      written == written_.end() || written->first >= first + request.pages;
   written_.erase(written, written_.lower_bound(first + request.pages));
   span->first_page = first;
   span->pages = static_cast<uint32_t>(request.pages);
@@ -231,16 +249,66 @@ bool FakePageSource::Resize(tcx_span *span, size_t pages) {
   return true;
 }
 
-size_t FakePageSource::Release(size_t bytes) {
+void FakePageSource::RefuseReleases(bool refuses) {
   std::lock_guard<std::mutex> guard(mutex_);
+  refuses_releases_ = refuses;
+}
+
+// Of the pages freed up to then, lowest address first.
+size_t FakePageSource::ReleaseFreedBy(uint64_t ms, size_t bytes) {
   size_t released = 0;
-  while (released < bytes && !written_.empty()) {
-    uint64_t page = *written_.begin();
-    memset(PageAddress(page), 0, TCX_PAGE_SIZE);
-    written_.erase(written_.begin());
+  auto it = written_.begin();
+  while (!refuses_releases_ && released < bytes && it != written_.end()) {
+    if (it->second > ms) {
+      it++;
+      continue;
+    }
+    memset(PageAddress(it->first), 0, TCX_PAGE_SIZE);
+    it = written_.erase(it);
     released += TCX_PAGE_SIZE;
   }
   return released;
+}
+
+size_t FakePageSource::Release(size_t bytes) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  return ReleaseFreedBy(UINT64_MAX, bytes);
+}
+
+size_t FakePageSource::Maintain(uint64_t now_ms, size_t bytes_max) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  if (now_ms < kKeepMs) {
+    return 0;
+  }
+  // What is refused waits once more.
+  for (auto &page : written_) {
+    if (refuses_releases_ && page.second <= now_ms - kKeepMs) {
+      page.second = now_ms;
+    }
+  }
+  return ReleaseFreedBy(now_ms - kKeepMs, bytes_max);
+}
+
+uint64_t FakePageSource::DueMs(uint64_t now_ms) const {
+  std::lock_guard<std::mutex> guard(mutex_);
+  uint64_t due_ms = UINT64_MAX;
+  for (const auto &page : written_) {
+    due_ms = std::min(due_ms, std::max(page.second + kKeepMs, now_ms));
+  }
+  return due_ms;
+}
+
+bool FakePageSource::ReleasePart(const tcx_span *span, void *start,
+                                 size_t bytes) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  char *from = static_cast<char *>(start);
+  TCX_CHECK(live_.count(const_cast<tcx_span *>(span)) == 1);
+  TCX_CHECK(span->state == TCX_SPAN_SMALL);
+  TCX_CHECK(from >= tcx_span_start(span));
+  TCX_CHECK(from + bytes <= tcx_span_start(span) + tcx_span_bytes(span));
+  TCX_CHECK(reinterpret_cast<uintptr_t>(from) % tcx_os_page_size() == 0);
+  TCX_CHECK(bytes > 0 && bytes % tcx_os_page_size() == 0);
+  return !refuses_releases_ && tcx_os_release(start, bytes) == 0;
 }
 
 uint64_t FakePageSource::FreePages() const {
@@ -261,6 +329,7 @@ void FakePageSource::Stats(tcx_page_source_stats *out) const {
   out->mapped_bytes = kArenaBytes;
   out->in_use_bytes = live << TCX_PAGE_SHIFT;
   out->free_bytes = static_cast<uint64_t>(written_.size()) << TCX_PAGE_SHIFT;
+  out->kept_bytes = out->free_bytes;
   out->released_bytes = (FreePages() - written_.size()) << TCX_PAGE_SHIFT;
   out->spans_allocated = allocations_;
   out->spans_deallocated = deallocations_;
@@ -277,11 +346,11 @@ void FakePageSource::Check() const {
   }
   TCX_CHECK(pages == kArenaPages);
   TCX_CHECK(allocations_ - deallocations_ == live_.size());
-  for (uint64_t page : written_) {
-    auto run = free_.upper_bound(page);
+  for (const auto &page : written_) {
+    auto run = free_.upper_bound(page.first);
     TCX_CHECK(run != free_.begin());
     run--;
-    TCX_CHECK(page < run->first + run->second);
+    TCX_CHECK(page.first < run->first + run->second);
   }
 }
 

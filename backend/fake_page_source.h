@@ -4,7 +4,8 @@
 //   Places spans at random in an arena of fixed size, so that no test comes to
 //   depend on neighbours or on the order of addresses. Counts what it does, and
 //   fails from a chosen allocation on. Freed pages are overwritten, so that an
-//   object used after its span went back is seen.
+//   object used after its span went back is seen. Each freed page is due two
+//   seconds after that, whatever demand is; giving back fails when told to.
 //
 // It is a full implementation: page_source_conformance_test.cc runs over it.
 #ifndef TCX_BACKEND_FAKE_PAGE_SOURCE_H_
@@ -40,6 +41,9 @@ class FakePageSource {
     FailAfter(SIZE_MAX);
   }
 
+  // From now on nothing can be given back, or it can be again.
+  void RefuseReleases(bool refuses);
+
   size_t allocations() const;  // that succeeded
   size_t live_spans() const;
 
@@ -54,7 +58,11 @@ class FakePageSource {
   tcx_span *Allocate(const tcx_page_request &request);
   void Deallocate(tcx_span *span);
   bool Resize(tcx_span *span, size_t pages);
+  size_t ReleaseFreedBy(uint64_t ms, size_t bytes);
   size_t Release(size_t bytes);
+  size_t Maintain(uint64_t now_ms, size_t bytes_max);
+  uint64_t DueMs(uint64_t now_ms) const;
+  bool ReleasePart(const tcx_span *span, void *start, size_t bytes);
   void Stats(tcx_page_source_stats *out) const;
   void Check() const;
 
@@ -66,11 +74,12 @@ class FakePageSource {
   Base base_;
   mutable std::mutex mutex_;
   char *arena_;
-  std::map<uint64_t, size_t> free_;  // first page -> pages, merged
-  std::set<uint64_t> written_;       // free pages that may not be zero
+  std::map<uint64_t, size_t> free_;       // first page -> pages, merged
+  std::map<uint64_t, uint64_t> written_;  // free, may not be zero -> since, ms
   std::set<tcx_span *> live_;
   std::mt19937_64 random_{1};
   size_t left_ = SIZE_MAX;
+  bool refuses_releases_ = false;
   size_t allocations_ = 0;
   size_t deallocations_ = 0;
 };

@@ -5,6 +5,7 @@
 #include "backend/page_heap_internal.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "pagemap/pagemap.h"
 
@@ -90,6 +91,7 @@ static struct tcx_span *heap_allocate(struct tcx_page_source *source,
   if (!tcx_page_heap_lock(heap)) {
     return NULL;
   }
+  tcx_page_heap_note_time(heap, tcx_clock_ms());
   struct tcx_span *run = find(heap, pages, align_pages);
   // Twice: a piece kept from a failure before may be too small.
   for (int i = 0; i < 2 && run == NULL; i++) {
@@ -109,6 +111,7 @@ static struct tcx_span *heap_allocate(struct tcx_page_source *source,
   }
   if (run != NULL) {
     run = carve(heap, run, pages, align_pages);
+    tcx_page_heap_note_taken(heap);
     tcx_counter_add(&heap->in_use_pages, pages);
     tcx_counter_add(&heap->spans_allocated, 1);
   }
@@ -132,6 +135,7 @@ static void heap_deallocate(struct tcx_page_source *source,
                             struct tcx_span *span) {
   struct tcx_page_heap *heap = tcx_page_heap_of(source);
   tcx_lock_acquire(&heap->lock);
+  tcx_page_heap_note_time(heap, tcx_clock_ms());
   TCX_ASSERT(tcx_pagemap_span_of_page(span->first_page) == span);
   TCX_ASSERT(heap->in_use_pages >= span->pages);
   tcx_counter_add(&heap->in_use_pages, -(uint64_t)span->pages);
@@ -185,6 +189,7 @@ static bool grow_in_place(struct tcx_page_heap *heap, struct tcx_span *span,
   }
   tcx_pagemap_set_ends(span);
   tcx_counter_add(&heap->in_use_pages, missing);
+  tcx_page_heap_note_taken(heap);
   return true;
 }
 
@@ -197,6 +202,7 @@ static bool heap_resize(struct tcx_page_source *source, struct tcx_span *span,
   if (pages > TCX_PAGE_HEAP_PAGES_MAX / 2 || !tcx_page_heap_lock(heap)) {
     return false;
   }
+  tcx_page_heap_note_time(heap, tcx_clock_ms());
   bool ok = true;
   if (pages < span->pages) {
     shrink(heap, span, pages);
@@ -215,10 +221,12 @@ static bool heap_resize(struct tcx_page_source *source, struct tcx_span *span,
 static void heap_stats(struct tcx_page_source *source,
                        struct tcx_page_source_stats *out) {
   struct tcx_page_heap *heap = tcx_page_heap_of(source);
+  *out = (struct tcx_page_source_stats){0};
   tcx_lock_acquire(&heap->lock);
   out->mapped_bytes = heap->mapped_pages << TCX_PAGE_SHIFT;
   out->in_use_bytes = heap->in_use_pages << TCX_PAGE_SHIFT;
   out->free_bytes = (heap->backed.pages + heap->busy_pages) << TCX_PAGE_SHIFT;
+  out->kept_bytes = out->free_bytes;
   out->released_bytes = heap->released.pages << TCX_PAGE_SHIFT;
   // Made usable, but not yet in the pagemap for want of memory.
   if (heap->unregistered.start != NULL) {
@@ -250,6 +258,9 @@ static const struct tcx_page_source_ops heap_ops = {
     .deallocate = heap_deallocate,
     .resize = heap_resize,
     .release = tcx_page_heap_release,
+    .maintain = tcx_page_heap_maintain,
+    .due_ms = tcx_page_heap_due_ms,
+    .release_part = tcx_page_heap_release_part,
     .stats = heap_stats,
     .fork_prepare = heap_fork_prepare,
     .fork_parent = heap_fork_parent,
@@ -263,6 +274,7 @@ struct tcx_page_source *tcx_page_heap_init(struct tcx_page_heap *self) {
   tcx_lock_init(&self->release_lock, TCX_LOCK_RANK_RELEASE);
   tcx_page_runs_init(&self->backed);
   tcx_page_runs_init(&self->released);
+  tcx_low_water_init(&self->demand, tcx_clock_ms());
   self->release_hooks = (struct tcx_fork_hooks){
       TCX_LOCK_RANK_RELEASE, &self->release_lock, tcx_fork_lock_prepare,
       tcx_fork_lock_parent, tcx_fork_lock_child};

@@ -10,7 +10,9 @@
 //   before released ones. Of a longer run the front is handed out, and a freed
 //   run merges with its free neighbours on both sides at once, backed with
 //   backed, released with released. Fresh memory has nothing behind it yet: it
-//   enters as released, known zero. What to release: the longest runs first.
+//   enters as released, known zero. What to release: the longest runs first;
+//   by demand what was free all through the last two seconds (low_water.h),
+//   and no more than that. The kernel is not advised of huge pages here.
 //
 // INVARIANTS (tcx_page_source_ops.check)
 //   I1. A span in state FREE is in `backed`, one in state RELEASED in
@@ -19,6 +21,7 @@
 //   I3. mapped == in_use + busy + backed + released, in pages.
 //   I4. First and last page of each free run point to its span in the pagemap.
 //   I5. Free, backed memory is never known zero; released always is.
+//   I6. `demand` is the low water of backed.pages.
 //
 // LOCKING: `lock` (rank PAGE_SOURCE) covers all but the atomic counters. It is
 //   not held while memory is released: the run is BUSY meanwhile, which keeps
@@ -30,6 +33,7 @@
 #ifndef TCX_BACKEND_PAGE_HEAP_H_
 #define TCX_BACKEND_PAGE_HEAP_H_
 
+#include "backend/low_water.h"
 #include "backend/page_runs.h"
 #include "backend/page_source.h"
 #include "backend/system_allocator.h"
@@ -46,6 +50,7 @@ struct tcx_page_heap {
   struct tcx_fork_hooks release_hooks;
   struct tcx_page_runs backed;
   struct tcx_page_runs released;
+  struct tcx_low_water demand;
   struct tcx_span *heads;  // spare span heads, linked by next
   uint32_t heads_count;
   struct tcx_system_piece unregistered;  // committed, no pagemap leaf yet

@@ -6,9 +6,13 @@
 // fail only while system calls do, and then nothing has changed. The walk of
 // the invariants follows each step.
 //
+// Time is simulated, and goes on by order of the input. What may be given back
+// by demand is bounded by what was free at each step of the last two seconds.
+//
 // A process has one page heap. So that an input does the same whatever ran
 // before it, all that is free at its end is taken and kept: the next input
 // starts with a heap that must grow.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -18,6 +22,7 @@
 #include "backend/page_source.h"
 #include "backend/system_allocator.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/config.h"
 #include "pagemap/pagemap.h"
 #include "testing/fuzz_input.h"
@@ -37,6 +42,7 @@ constexpr uint64_t kMappedMax = uint64_t{1} << 40;
 // -- The heap -----------------------------------------------------------------
 
 FailingSystem *the_system;
+uint64_t now_ms = uint64_t{1} << 40;
 tcx_page_source *heap;
 size_t kept_pages;  // by TakeWhatIsFree
 
@@ -71,6 +77,7 @@ void TakeWhatIsFree() {
 void StartHeap() {
   static tcx_page_heap static_heap;
   the_system = new FailingSystem;
+  tcx_clock_install([] { return now_ms; });
   tcx_system_start();
   heap = tcx_page_heap_init(&static_heap);
   TCX_CHECK(tcx_page_source_allocate(heap, kFirstPages, 1, 1) != nullptr);
@@ -135,6 +142,37 @@ class Model {
     TCX_CHECK(Stats().free_bytes == free_bytes - released);
   }
 
+  void Sleep(uint64_t ms) {
+    now_ms += ms;
+  }
+
+  void Maintain(size_t bytes_max) {
+    uint64_t free_bytes = Stats().free_bytes;
+    bool may_fail = the_system->may_fail();
+    uint64_t due_ms = heap->ops->due_ms(heap, now_ms);
+    TCX_CHECK((due_ms == UINT64_MAX) == (free_bytes == 0));
+    size_t released = heap->ops->maintain(heap, now_ms, bytes_max);
+    TCX_CHECK(released <= LeastFree());
+    TCX_CHECK(released <= bytes_max);
+    TCX_CHECK((released > 0) == (due_ms <= now_ms && bytes_max > 0) ||
+              may_fail);
+    TCX_CHECK(Stats().free_bytes == free_bytes - released);
+    // It does not ask to be called at once for nothing.
+    TCX_CHECK(released >= bytes_max ||
+              heap->ops->due_ms(heap, now_ms) > now_ms);
+    for (auto &free_then : free_)
+      free_then.second -= std::min<uint64_t>(free_then.second, released);
+  }
+
+  // After each step.
+  void NoteFree() {
+    free_[now_ms] = free_.count(now_ms) > 0
+                        ? std::min(free_[now_ms], Stats().free_bytes)
+                        : Stats().free_bytes;
+    free_.erase(free_.begin(),
+                free_.lower_bound(now_ms - 2 * TCX_LOW_WATER_KEEP_MS));
+  }
+
   void Check() const {
     heap->ops->check(heap);
     tcx_system_check();
@@ -191,7 +229,17 @@ class Model {
     }
   }
 
-  std::map<uint64_t, Live> live_;  // by first page
+  // The least that was free after a step within the time to keep.
+  uint64_t LeastFree() const {
+    uint64_t least = UINT64_MAX;
+    auto it = free_.lower_bound(now_ms - TCX_LOW_WATER_KEEP_MS);
+    for (; it != free_.end(); it++)
+      least = std::min(least, it->second);
+    return least;
+  }
+
+  std::map<uint64_t, Live> live_;      // by first page
+  std::map<uint64_t, uint64_t> free_;  // bytes at a time
   uint64_t last_tag_ = 0;
   size_t pages_ = 0;
 };
@@ -204,10 +252,14 @@ void Step(Model *model, FuzzInput *input) {
     model->Add(pages, align_pages);
   } else if (choice < 22 && model->spans() > 0) {
     model->Remove(input->Below(model->spans()));
-  } else if (choice < 28 && model->spans() > 0) {
+  } else if (choice < 26 && model->spans() > 0) {
     model->Resize(input->Below(model->spans()), pages);
-  } else if (choice < 30) {
+  } else if (choice < 28) {
+    model->Sleep(input->Size(12));
+  } else if (choice == 28) {
     model->Release(pages * TCX_PAGE_SIZE);
+  } else if (choice == 29) {
+    model->Maintain(input->Byte() % 2 == 0 ? SIZE_MAX : pages * TCX_PAGE_SIZE);
   } else if (choice == 30) {
     the_system->FailSome(input);
   } else {
@@ -224,6 +276,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
   Model model;
   while (!input.empty()) {
     Step(&model, &input);
+    model.NoteFree();
     model.Check();
   }
   the_system->FailAll(0);

@@ -2,14 +2,18 @@
 //
 //   page_heap.c           allocate, grow, deallocate, resize; the table
 //   page_heap_runs.c      spare heads, cutting and merging free runs, the check
-//   page_heap_release.c   memory back to the system
+//   page_heap_release.c   memory back to the system, asked for or by demand
 //
 // SPARE HEADS. A cut needs a span head, and memory for it may be refused. So
 //   each entry that may cut takes the lock by tcx_page_heap_lock(), which fails
 //   before anything was changed; after that nothing can fail half-way.
 //
-// LOCKING: all but tcx_page_heap_lock and the two entries of the table (check,
-//   release) are called with heap->lock held.
+// DEMAND. Between taking the lock and the first change of `backed`, each entry
+//   calls tcx_page_heap_note_time; one that took pages for use calls
+//   tcx_page_heap_note_taken before it drops the lock.
+//
+// LOCKING: all but tcx_page_heap_lock and the entries of the table are called
+//   with heap->lock held.
 #ifndef TCX_BACKEND_PAGE_HEAP_INTERNAL_H_
 #define TCX_BACKEND_PAGE_HEAP_INTERNAL_H_
 
@@ -49,6 +53,16 @@ static inline void tcx_page_heap_set_state(struct tcx_span *span,
 TCX_NODISCARD bool tcx_page_heap_lock(struct tcx_page_heap *heap);
 void tcx_page_heap_put_head(struct tcx_page_heap *heap, struct tcx_span *head);
 
+// What is backed has been so until now; it fell to what it is by demand.
+static inline void tcx_page_heap_note_time(struct tcx_page_heap *heap,
+                                           uint64_t now_ms) {
+  tcx_low_water_advance(&heap->demand, heap->backed.pages, now_ms);
+}
+
+static inline void tcx_page_heap_note_taken(struct tcx_page_heap *heap) {
+  tcx_low_water_note(&heap->demand, heap->backed.pages);
+}
+
 // A head for a run that is on no list yet.
 struct tcx_span *tcx_page_heap_new_run(struct tcx_page_heap *heap,
                                        uint64_t first_page, size_t pages,
@@ -70,6 +84,12 @@ struct tcx_span *tcx_page_heap_cut(struct tcx_page_heap *heap,
 // Entries of the table.
 void tcx_page_heap_check(struct tcx_page_source *source);
 size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes);
+size_t tcx_page_heap_maintain(struct tcx_page_source *source, uint64_t now_ms,
+                              size_t bytes_max);
+uint64_t tcx_page_heap_due_ms(struct tcx_page_source *source, uint64_t now_ms);
+bool tcx_page_heap_release_part(struct tcx_page_source *source,
+                                const struct tcx_span *span, void *start,
+                                size_t bytes, uint64_t now_ms);
 
 TCX_END_DECLS
 

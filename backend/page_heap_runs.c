@@ -141,6 +141,7 @@ void tcx_page_heap_check(struct tcx_page_source *source) {
   tcx_lock_acquire(&heap->lock);
   tcx_page_runs_check(&heap->backed, check_backed);
   tcx_page_runs_check(&heap->released, check_released);
+  tcx_low_water_check(&heap->demand, heap->backed.pages);
   uint64_t pages = heap->in_use_pages + heap->busy_pages;
   pages += heap->backed.pages + heap->released.pages;
   TCX_CHECK(pages == heap->mapped_pages);

@@ -15,7 +15,11 @@
 //   3. `deallocate` takes back a span that `allocate` returned, in state LARGE
 //      and unregistered from any class. It cannot fail. The span is gone. With
 //      TCX_SPAN_MOVED in its flags it reads as zero and no memory is behind it.
-//   4. It passes backend/page_source_conformance_test.cc.
+//   4. What is released of a span by `release_part` is its owner's to know; the
+//      page source counts the span as in use, whole. When the span comes back
+//      its released_words tell (pagemap/span_parts.h): the page source may
+//      count those pages as released, or all as backed.
+//   5. It passes backend/page_source_conformance_test.cc.
 #ifndef TCX_BACKEND_PAGE_SOURCE_H_
 #define TCX_BACKEND_PAGE_SOURCE_H_
 
@@ -34,6 +38,7 @@ struct tcx_page_request {
   size_t pages;        // > 0
   size_t align_pages;  // power of two; 1: any
   unsigned objects;    // per span: a hint on how long the run will live
+  size_t moved_pages;  // of `pages`, whose memory will be moved there
 };
 
 struct tcx_page_source_stats {
@@ -45,6 +50,20 @@ struct tcx_page_source_stats {
   uint64_t spans_allocated;  // calls, since start
   uint64_t spans_deallocated;
   uint64_t lock_waits;
+  // Of free: kept for demand to come, whole; of a source that knows huge pages
+  // whole huge pages.
+  uint64_t kept_bytes;
+  // What such a source can say of them; 0 of any other.
+  uint64_t fragmented_bytes;   // of free: in huge pages of which parts are used
+  uint64_t huge_in_use_bytes;  // of in use: in huge pages that the system was
+                               // asked for, and that are not broken
+  uint64_t advised_bytes;      // asked for as huge pages, since start
+  uint64_t broken_huge;        // huge pages that are broken now
+  uint64_t breaks;             // since start, as all that follow
+  uint64_t breaks_refused;
+  uint64_t splits_failed;  // broken, but the charge falls late
+  uint64_t mended;
+  uint64_t collapsed;  // of these, at once
 };
 
 struct tcx_page_source;
@@ -61,6 +80,22 @@ struct tcx_page_source_ops {
   // Gives at least `bytes` of free memory back to the system, if there is that
   // much. Returns how many bytes went back.
   size_t (*release)(struct tcx_page_source *self, size_t bytes);
+  // Gives back what demand has not needed for its time, about `bytes_max` at
+  // most, and does what else waits for quiet. Returns how many bytes went back.
+  size_t (*maintain)(struct tcx_page_source *self, uint64_t now_ms,
+                     size_t bytes_max);
+  // When `maintain` may find something to do, should demand stay as it is:
+  // now_ms or later; UINT64_MAX: there is nothing to wait for.
+  uint64_t (*due_ms)(struct tcx_page_source *self, uint64_t now_ms);
+  // Gives back the memory of whole pages of the system inside a SMALL span,
+  // which nobody reads or writes meanwhile. False: refused, all is as it was;
+  // true: they read as zero. May break a huge page, which is slow.
+  bool (*release_part)(struct tcx_page_source *self,
+                       const struct tcx_span *span, void *start, size_t bytes,
+                       uint64_t now_ms);
+  // The caller has something to give back later, though no span came or went:
+  // whoever gives memory back shall look at it. Quick; NULL: nobody does.
+  void (*notice)(struct tcx_page_source *self);
   void (*stats)(struct tcx_page_source *self,
                 struct tcx_page_source_stats *out);
   void (*fork_prepare)(struct tcx_page_source *self);
@@ -77,17 +112,22 @@ struct tcx_page_source {
 
 // -- Calls: the contract's checks, on both sides, in one place ----------------
 
+TCX_NODISCARD static inline struct tcx_span *tcx_page_source_request(
+    struct tcx_page_source *self, const struct tcx_page_request *request) {
+  TCX_ASSERT(request->pages > request->moved_pages);
+  TCX_ASSERT(tcx_is_power_of_two(request->align_pages));
+  struct tcx_span *span = self->ops->allocate(self, request);
+  TCX_ASSERT(span == NULL || span->pages == request->pages);
+  TCX_ASSERT(span == NULL || span->first_page % request->align_pages == 0);
+  TCX_ASSERT(span == NULL || span->state == TCX_SPAN_LARGE);
+  return span;
+}
+
 TCX_NODISCARD static inline struct tcx_span *tcx_page_source_allocate(
     struct tcx_page_source *self, size_t pages, size_t align_pages,
     unsigned objects) {
-  TCX_ASSERT(pages > 0);
-  TCX_ASSERT(tcx_is_power_of_two(align_pages));
-  struct tcx_page_request request = {pages, align_pages, objects};
-  struct tcx_span *span = self->ops->allocate(self, &request);
-  TCX_ASSERT(span == NULL || span->pages == pages);
-  TCX_ASSERT(span == NULL || span->first_page % align_pages == 0);
-  TCX_ASSERT(span == NULL || span->state == TCX_SPAN_LARGE);
-  return span;
+  struct tcx_page_request request = {pages, align_pages, objects, 0};
+  return tcx_page_source_request(self, &request);
 }
 
 static inline void tcx_page_source_deallocate(struct tcx_page_source *self,
@@ -101,6 +141,11 @@ TCX_NODISCARD static inline bool tcx_page_source_resize(
   TCX_ASSERT(span->state == TCX_SPAN_LARGE);
   TCX_ASSERT(pages > 0);
   return self->ops->resize(self, span, pages);
+}
+
+static inline void tcx_page_source_notice(struct tcx_page_source *self) {
+  if (self->ops->notice != NULL)
+    self->ops->notice(self);
 }
 
 static inline size_t tcx_page_source_release(struct tcx_page_source *self,

@@ -1,131 +1,33 @@
 // page_source_conformance_test.cc -- what every page source must do.
 //
 // Method: the contract of page_source.h, rule by rule, over each
-// implementation; the invariants are walked after each test.
+// implementation. What goes back to the system by demand and in parts:
+// page_source_release_test.cc.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <random>
-#include <string>
 #include <thread>
 #include <vector>
 
-#include "backend/fake_page_source.h"
-#include "backend/page_heap.h"
 #include "backend/page_source.h"
-#include "backend/system_allocator.h"
+#include "backend/page_source_testing.h"
 #include "base/config.h"
 #include "pagemap/pagemap.h"
 
 namespace {
 
-// One for the process: a page heap is never given up.
-tcx_page_source *PageHeap() {
-  static tcx_page_heap heap;
-  static tcx_page_source *source = [] {
-    tcx_system_start();
-    return tcx_page_heap_init(&heap);
-  }();
-  return source;
-}
+using tcx::testing::kKeepMs;
+using tcx::testing::now_ms;
 
-tcx_page_source *Fake() {
-  static tcx::testing::FakePageSource fake;
-  return fake.get();
-}
-
-using Factory = tcx_page_source *(*)();
-
-class PageSourceConformanceTest : public ::testing::TestWithParam<Factory> {
- protected:
-  void SetUp() override {
-    source_ = GetParam()();
-    in_use_ = Stats().in_use_bytes;
-    errno = 4711;
-  }
-
-  void TearDown() override {
-    EXPECT_EQ(errno, 4711);
-    CheckStats();
-    EXPECT_EQ(Stats().in_use_bytes, in_use_) << "the test leaks";
-  }
-
-  tcx_page_source_stats Stats() {
-    tcx_page_source_stats stats;
-    source_->ops->stats(source_, &stats);
-    return stats;
-  }
-
-  void CheckStats() {
-    source_->ops->check(source_);
-    tcx_page_source_stats stats = Stats();
-    EXPECT_EQ(stats.mapped_bytes,
-              stats.in_use_bytes + stats.free_bytes + stats.released_bytes);
-  }
-
-  tcx_span *Allocate(size_t pages, size_t align_pages = 1,
-                     bool *is_zero = nullptr) {
-    tcx_span *span = tcx_page_source_allocate(source_, pages, align_pages, 1);
-    if (span == nullptr) {
-      return nullptr;
-    }
-    EXPECT_EQ(span->pages, pages);
-    EXPECT_EQ(span->first_page % align_pages, 0u);
-    EXPECT_EQ(span->state, TCX_SPAN_LARGE);
-    EXPECT_EQ(span->size_class, 0);
-    EXPECT_EQ(span->flags & ~TCX_SPAN_ZERO, 0);
-    EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page), span);
-    EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page + pages - 1), span);
-    EXPECT_EQ(tcx_pagemap_class_byte(tcx_span_start(span)), 0u);
-    if (is_zero != nullptr) {
-      *is_zero = (span->flags & TCX_SPAN_ZERO) != 0;
-    }
-    return span;
-  }
-
-  void Deallocate(tcx_span *span) {
-    tcx_page_source_deallocate(source_, span);
-  }
-
-  // Writes the span's own number at both ends of each page.
-  static void Stamp(const tcx_span *span, uint64_t number) {
-    for (uint32_t i = 0; i < span->pages; i++) {
-      char *page = tcx_span_start(span) + i * TCX_PAGE_SIZE;
-      memcpy(page, &number, sizeof(number));
-      memcpy(page + TCX_PAGE_SIZE - sizeof(number), &number, sizeof(number));
-    }
-  }
-
-  static bool HasStamp(const tcx_span *span, uint64_t number, size_t pages) {
-    for (size_t i = 0; i < pages; i++) {
-      const char *page = tcx_span_start(span) + i * TCX_PAGE_SIZE;
-      if (memcmp(page, &number, sizeof(number)) != 0 ||
-          memcmp(page + TCX_PAGE_SIZE - sizeof(number), &number,
-                 sizeof(number)) != 0) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  static bool IsZero(const tcx_span *span) {
-    const char *start = tcx_span_start(span);
-    for (size_t i = 0; i < tcx_span_bytes(span); i += 8) {
-      uint64_t word;
-      memcpy(&word, start + i, sizeof(word));
-      if (word != 0) {
-        return false;
-      }
-    }
-    return true;
-  }
-
-  tcx_page_source *source_ = nullptr;
-  uint64_t in_use_ = 0;
-};
+class PageSourceConformanceTest : public tcx::testing::PageSourceTest {};
+INSTANTIATE_TEST_SUITE_P(All, PageSourceConformanceTest,
+                         ::testing::Values(tcx::testing::PageHeap,
+                                           tcx::testing::Hpaa,
+                                           tcx::testing::Fake),
+                         tcx::testing::PageSourceName);
 
 TEST_P(PageSourceConformanceTest, GivesExactlyWhatWasAskedFor) {
   for (size_t pages : {1, 2, 3, 7, 64, 127, 128, 129, 200}) {
@@ -202,14 +104,16 @@ TEST_P(PageSourceConformanceTest, ReleasedMemoryIsKnownZeroAndReadsSo) {
 }
 
 TEST_P(PageSourceConformanceTest, MovedSpanComesBackWithoutMemory) {
+  // Whole huge pages: with a part of one, the rest may come to have memory.
+  const size_t pages = 2 * TCX_HUGE_PAGE_SIZE / TCX_PAGE_SIZE;
   tcx_page_source_release(source_, SIZE_MAX);
-  tcx_span *span = Allocate(5);
+  tcx_span *span = Allocate(pages);
   ASSERT_NE(span, nullptr);
   span->flags = TCX_SPAN_MOVED;
   Deallocate(span);
   EXPECT_EQ(Stats().free_bytes, 0u);
   bool is_zero;
-  span = Allocate(5, 1, &is_zero);
+  span = Allocate(pages, 1, &is_zero);
   ASSERT_NE(span, nullptr);
   EXPECT_TRUE(is_zero);
   Deallocate(span);
@@ -304,6 +208,8 @@ TEST_P(PageSourceConformanceTest, CountsCalls) {
   EXPECT_EQ(Stats().spans_deallocated, before.spans_deallocated + 1);
 }
 
+// -- Threads, fork ------------------------------------------------------------
+
 TEST_P(PageSourceConformanceTest, ThreadsShareIt) {
   std::vector<std::thread> threads;
   for (uint64_t id = 1; id <= 4; id++) {
@@ -313,6 +219,9 @@ TEST_P(PageSourceConformanceTest, ThreadsShareIt) {
       for (int i = 0; i < 300; i++) {
         if (i % 50 == 49) {
           tcx_page_source_release(source_, 4 * TCX_PAGE_SIZE);
+          now_ms += kKeepMs / 8;
+          source_->ops->maintain(source_, now_ms, 4 * TCX_PAGE_SIZE);
+          source_->ops->due_ms(source_, now_ms);
         }
         if (spans.size() > 8 || (!spans.empty() && random() % 2 == 0)) {
           size_t index = random() % spans.size();
@@ -354,12 +263,5 @@ TEST_P(PageSourceConformanceTest, ForkedChildGoesOn) {
   EXPECT_EQ(status, 0);
   Deallocate(span);
 }
-
-std::string NameOf(const ::testing::TestParamInfo<Factory> &factory) {
-  return factory.index == 0 ? "PageHeap" : "Fake";
-}
-
-INSTANTIATE_TEST_SUITE_P(All, PageSourceConformanceTest,
-                         ::testing::Values(PageHeap, Fake), NameOf);
 
 }  // namespace

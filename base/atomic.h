@@ -42,6 +42,9 @@
 #define tcx_counter_add(p, v) \
   tcx_atomic_store_relaxed((p), tcx_atomic_load_relaxed(p) + (v))
 
+// Full barrier: a store before it is seen by whoever a load behind it missed.
+#define tcx_atomic_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
+
 // The compiler moves no access across. For what a signal handler of the same
 // thread sees, or the child of another thread's fork: both find the stores of a
 // thread up to some point of its program, and none behind (docs/adr/0005).

@@ -41,6 +41,30 @@ static inline unsigned tcx_highest_bit(uint64_t x) {
   return 63u - (unsigned)__builtin_clzll(x);
 }
 
+// How many bits are set. Not the built-in: without an option for newer
+// processors that is a call and a table.
+static inline unsigned tcx_count_bits(uint64_t x) {
+  x -= x >> 1 & UINT64_C(0x5555555555555555);
+  x = (x & UINT64_C(0x3333333333333333)) +
+      (x >> 2 & UINT64_C(0x3333333333333333));
+  x = (x + (x >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+  return (unsigned)(x * UINT64_C(0x0101010101010101) >> 56);
+}
+
+// Length of the longest range of set bits.
+static inline unsigned tcx_longest_ones(uint64_t x) {
+  unsigned length = 0;
+  for (uint64_t shorter;; x = shorter, length += 4) {
+    shorter = x & x >> 1;
+    shorter &= shorter >> 2 & x >> 4;  // each range is shorter by 4
+    if (shorter == 0)
+      break;
+  }
+  for (; x != 0; length++)
+    x &= x >> 1;
+  return length;
+}
+
 static inline size_t tcx_min_size(size_t a, size_t b) {
   return a < b ? a : b;
 }

@@ -22,6 +22,30 @@ TEST(BitsTest, PowersOfTwo) {
   }
 }
 
+TEST(BitsTest, CountsBits) {
+  EXPECT_EQ(tcx_count_bits(0), 0u);
+  uint64_t word = 0;
+  for (unsigned i = 0; i < 64; i++) {
+    EXPECT_EQ(tcx_count_bits(uint64_t{1} << i), 1u);
+    word |= uint64_t{1} << (37 * i % 64);
+    EXPECT_EQ(tcx_count_bits(word), i + 1);
+  }
+}
+
+TEST(BitsTest, LongestOnes) {
+  EXPECT_EQ(tcx_longest_ones(0), 0u);
+  for (unsigned length = 1; length <= 64; length++) {
+    uint64_t ones = ~uint64_t{0} >> (64 - length);
+    EXPECT_EQ(tcx_longest_ones(ones), length);
+    EXPECT_EQ(tcx_longest_ones(ones << (64 - length)), length);
+    // And a shorter range behind it.
+    if (2 * length <= 64) {
+      uint64_t two = ones >> 1 << 1 << (64 - length) | ones;
+      EXPECT_EQ(tcx_longest_ones(two), length);
+    }
+  }
+}
+
 TEST(BitsTest, Rounding) {
   for (size_t align = 1; align <= 4096; align *= 2) {
     for (size_t x = 0; x < 9000; x += 7) {

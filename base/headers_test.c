@@ -4,6 +4,8 @@
 // are C++17 too is shown by the other tests.
 #include "base/syscall.h"
 //
+#include "base/os_files.h"
+//
 #include "base/os.h"
 //
 #include "base/log.h"
@@ -23,6 +25,8 @@
 #include "base/check.h"
 //
 #include "base/bits.h"
+//
+#include "base/bell.h"
 //
 #include "base/atomic.h"
 //

@@ -9,7 +9,7 @@
 #include "base/fmt.h"
 #include "base/log.h"
 
-enum kind { FLAG, BYTES, TIME, COUNT, CHOICE, TEXT };
+enum kind { FLAG, BYTES, TIME, COUNT, LIMIT, CHOICE, TEXT };
 
 struct knob {
   const char *name;
@@ -53,8 +53,8 @@ static uint8_t sources[KNOBS];  // enum tcx_knob_source
 
 static const char *const source_names[] = {
     "default", "tcx_conf", "file", "TCX_CONF", "environment", "tcx_set"};
-static const char *const kind_names[] = {"flag",  "bytes",  "time",
-                                         "count", "choice", "text"};
+static const char *const kind_names[] = {"flag",  "bytes",  "time", "count",
+                                         "limit", "choice", "text"};
 
 static bool is_word(const char *word, const char *text, size_t bytes) {
   return strlen(word) == bytes && memcmp(word, text, bytes) == 0;
@@ -84,7 +84,7 @@ static uint64_t unit_factor(enum kind kind, const char *unit, size_t bytes) {
            : is_word("m", unit, bytes) ? 60 * 1000
                                        : 0;
   }
-  if (kind != BYTES || bytes != 1)
+  if ((kind != BYTES && kind != LIMIT) || bytes != 1)
     return 0;
   switch (*unit) {
     case 'k':
@@ -170,6 +170,9 @@ static int set_value(const struct knob *knob, const char *text, size_t bytes) {
     error = read_flag(text, bytes, &value);
   } else if (knob->kind == CHOICE) {
     error = read_choice(knob, text, bytes, &value);
+  } else if (knob->kind == LIMIT && is_word("auto", text, bytes)) {
+    value = knob->most;
+    error = 0;
   } else {
     error = read_number((enum kind)knob->kind, text, bytes, &value);
   }
@@ -201,6 +204,10 @@ static void add_value(struct tcx_fmt *out, const struct knob *knob) {
     return;
   }
   uint64_t value = tcx_atomic_load_relaxed(number_of(knob));
+  if (knob->kind == LIMIT && value == knob->most) {
+    tcx_fmt_add(out, "auto");
+    return;
+  }
   if (knob->kind != CHOICE) {
     tcx_fmt_add(out, "%lu", value);
     return;
@@ -280,6 +287,7 @@ static void bad_setting(const char *where, const char *name, size_t name_bytes,
         error == ERANGE       ? "it lies"
         : knob->kind == TIME  ? "a time (ms, s, m)"
         : knob->kind == COUNT ? "a number"
+        : knob->kind == LIMIT ? "auto or a number of bytes (k, M, G)"
                               : "a number of bytes (k, M, G)",
         knob->least, knob->most);
   }

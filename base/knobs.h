@@ -43,6 +43,23 @@ enum tcx_frontend_choice {
   TCX_FRONTEND_PERCPU_CHOICE,
   TCX_FRONTEND_PERTHREAD_CHOICE
 };
+enum tcx_hugepages_choice {
+  TCX_HUGEPAGES_DEFAULT,
+  TCX_HUGEPAGES_ALWAYS,
+  TCX_HUGEPAGES_NEVER
+};
+enum tcx_background_choice {
+  TCX_BACKGROUND_AUTO,
+  TCX_BACKGROUND_ON,
+  TCX_BACKGROUND_OFF
+};
+enum tcx_hard_limit_choice {
+  TCX_HARD_LIMIT_FAIL,
+  TCX_HARD_LIMIT_CALLBACK,
+  TCX_HARD_LIMIT_ABORT
+};
+// What "auto" is as a value of a limit.
+#define TCX_KNOB_LIMIT_AUTO ((uint64_t)INT64_MAX)
 enum tcx_stats_choice { TCX_STATS_OFF, TCX_STATS_EXIT };
 
 enum tcx_knob_source {

@@ -49,33 +49,20 @@ const std::vector<Knob> kKnobs = {
 #undef TCX_KNOB_TEXT
 };
 
-const char *const kWords[] = {",",
-                              ":",
-                              "=",
-                              "\n",
-                              "#",
-                              " ",
-                              "0",
-                              "1",
-                              "on",
-                              "off",
-                              "k",
-                              "M",
-                              "G",
-                              "T",
-                              "ms",
-                              "s",
-                              "m",
-                              "true",
-                              "libc",
-                              "abort",
-                              "exit",
-                              "64",
-                              "4096",
-                              "1000",
-                              "18446744073709551616",
-                              "16777217",
-                              "18014398509481984"};
+const char *const kWords[] = {",",        ":",
+                              "=",        "\n",
+                              "#",        " ",
+                              "0",        "1",
+                              "on",       "off",
+                              "k",        "M",
+                              "G",        "T",
+                              "ms",       "s",
+                              "m",        "true",
+                              "libc",     "abort",
+                              "exit",     "auto",
+                              "64",       "4096",
+                              "1000",     "18446744073709551616",
+                              "16777217", "18014398509481984"};
 
 std::string Text(FuzzInput *input) {
   std::string text;
@@ -155,8 +142,13 @@ int ReadValue(const Knob &knob, const std::string &text, std::string *shown) {
     return is_word ? 0 : EINVAL;
   }
   uint64_t value = 0;
-  int error = ReadNumber(knob.kind, text, &value);
-  *shown = std::to_string(value);
+  bool is_limit = knob.kind == "LIMIT";
+  if (is_limit && text == "auto") {
+    *shown = text;
+    return 0;
+  }
+  int error = ReadNumber(is_limit ? "BYTES" : knob.kind, text, &value);
+  *shown = is_limit && value == knob.most ? "auto" : std::to_string(value);
   if (error == 0 && (value < knob.least || value > knob.most))
     error = ERANGE;
   return error;

@@ -70,6 +70,19 @@ TEST(KnobsTest, DefaultsAreThoseOfTheList) {
 #undef TCX_KNOB_TEXT
 }
 
+TEST(KnobsTest, LimitIsBytesOrAuto) {
+  EXPECT_EQ(Set("limit", "auto"), 0);
+  EXPECT_EQ(tcx_knobs.limit, TCX_KNOB_LIMIT_AUTO);
+  EXPECT_EQ(Get("limit"), "auto");
+  EXPECT_EQ(Set("limit", "2G"), 0);
+  EXPECT_EQ(Get("limit"), "2147483648");
+  EXPECT_EQ(Set("limit", "Auto"), EINVAL);
+  EXPECT_EQ(Set("limit", ""), EINVAL);
+  EXPECT_EQ(Set("hard_limit", "auto"), EINVAL);
+  EXPECT_EQ(Set("limit", "0"), 0);
+  EXPECT_EQ(Get("limit"), "0");
+}
+
 TEST(KnobsTest, UnitsMultiply) {
   const std::map<std::string, uint64_t> values = {
       {"1048576", 1 << 20}, {"1024k", 1 << 20}, {"3M", 3 << 20},

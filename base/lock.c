@@ -153,10 +153,10 @@ void tcx_lock_init(struct tcx_lock *self, enum tcx_lock_rank rank) {
 static uint64_t rank_waits[TCX_LOCK_RANK_LIMIT];
 
 static const char *const rank_names[] = {
-    "none",        "start",   "fork",           "release",
-    "threads",     "percpu",  "transfer_cache", "central_freelist",
-    "page_source", "pagemap", "system",         "metadata",
-    "arena"};
+    "none",      "start",       "fork",           "release",
+    "threads",   "percpu",      "transfer_cache", "central_freelist",
+    "admission", "page_source", "pagemap",        "system",
+    "metadata",  "arena"};
 static_assert(sizeof rank_names / sizeof rank_names[0] == TCX_LOCK_RANK_LIMIT,
               "every rank has a name");
 

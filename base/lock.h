@@ -36,6 +36,7 @@ enum tcx_lock_rank {
   TCX_LOCK_RANK_PERCPU,   // making and stopping the caches of CPUs
   TCX_LOCK_RANK_TRANSFER_CACHE,
   TCX_LOCK_RANK_CENTRAL_FREELIST,
+  TCX_LOCK_RANK_ADMISSION,    // spans, where there is a hard limit
   TCX_LOCK_RANK_PAGE_SOURCE,  // page heap
   TCX_LOCK_RANK_PAGEMAP,      // growing the pagemap
   TCX_LOCK_RANK_SYSTEM,       // regions of the system allocator

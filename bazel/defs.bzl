@@ -1,7 +1,8 @@
 """The macros of tcx: one place for libraries, tests, benchmarks, fuzzers.
 
     tcx_cc_library    a module of the library
-    tcx_cc_test       a googletest, and its variants: sanitizers, page sizes
+    tcx_cc_test       a googletest, and its variants: sanitizers, page sizes,
+                      front and back ends
     tcx_cc_benchmark  a google-benchmark program, optimized, and a smoke test
     tcx_fuzz_test     a libFuzzer target that "bazel test" runs for a while
     tcx_release       the product (optimized, no assertions) as data of a test
@@ -67,7 +68,7 @@ def tcx_cc_test(
         deps = [],
         sanitizers = [],
         page_sizes = [],
-        frontends = [],
+        combinations = [],
         gtest = True,
         size = "small",
         args = [],
@@ -78,7 +79,7 @@ def tcx_cc_test(
         tags = [],
         timeout = None,
         **kwargs):
-    """A cc_test, and NAME_<variant> for each sanitizer, page size, front end.
+    """A cc_test, and NAME_<variant> for each sanitizer, page size, combination.
 
     Args:
       name: of the test.
@@ -86,7 +87,8 @@ def tcx_cc_test(
       deps: of the test; gtest_main is added.
       sanitizers: of "asan", "tsan", "ubsan".
       page_sizes: of "4k", "32k", "256k"; the test itself runs on 8k.
-      frontends: of "perthread"; the test itself runs on percpu.
+      combinations: front and back ends, as "perthread_pageheap"; the test itself
+        runs on percpu and hpaa.
       gtest: False for a test with a main() of its own.
       size: of each of the tests.
       args: of each of the tests.
@@ -94,7 +96,7 @@ def tcx_cc_test(
       data: of each of the tests.
       local_defines: beside TCX_PAGE_SHIFT.
       malloc: as in cc_test.
-      tags: of each of the tests; a variant has its own name as one more.
+      tags: of each of the tests; a variant has the parts of its name besides.
       timeout: of each of the tests.
       **kwargs: passed to cc_test.
     """
@@ -118,21 +120,19 @@ def tcx_cc_test(
         deps = deps + ([_GTEST_MAIN] if gtest else []) + [_SANITIZER_OPTIONS],
         **kwargs
     )
-    variants = [(s, s, "", "") for s in sanitizers]
-    variants += [(p, "", p, "") for p in page_sizes]
-    variants += [(f, "", "", f) for f in frontends]
-    for suffix, sanitizer, page_size, frontend in variants:
+    variants = [(s, s, "") for s in sanitizers]
+    variants += [(c, "", c) for c in page_sizes + combinations]
+    for suffix, sanitizer, combination in variants:
         variant_test(
             name = name + "_" + suffix,
             size = size,
             timeout = timeout,
             actual = ":" + name,
             args = args,
+            combination = combination,
             data = data,
-            frontend = frontend,
-            page_size = page_size,
             sanitizer = sanitizer,
-            tags = tags + [suffix],
+            tags = tags + suffix.split("_"),
         )
 
 def tcx_cc_benchmark(

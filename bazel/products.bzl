@@ -23,12 +23,13 @@ def tcx_products(
         no_libstdcxx,
         preload_only = [],
         frontends = [],
+        backends = [],
         page_sizes = []):
     """NAME for malloc =, libNAME.so, libNAME.a: what the settings select.
 
     libNAME_release is the .so, optimized and without assertions however the
-    tests are built. NAME_<front end> and its files have that front end;
-    NAME_<front end>_<page size> is for malloc =.
+    tests are built. NAME_<front end>, NAME_<back end> and their files have that
+    one; NAME_<front end>_<page size> is for malloc =.
 
     Args:
       name: of the cc_library.
@@ -40,6 +41,7 @@ def tcx_products(
       no_libstdcxx: defines what would need libstdc++, for the .so and the .a.
       preload_only: beside them in the .so.
       frontends: of "percpu", "perthread".
+      backends: of "hpaa", "pageheap".
       page_sizes: of "4k", "32k", "256k".
     """
     cc_library(
@@ -84,32 +86,33 @@ def tcx_products(
         release = True,
     )
     for frontend in frontends:
-        _frontend_products(name, frontend, page_sizes)
+        _named_products(name, frontend, page_sizes)
+    for backend in backends:
+        _named_products(name, backend, [])
 
-def _frontend_products(name, frontend, page_sizes):
-    full_name = "%s_%s" % (name, frontend)
-    for page_size in [""] + page_sizes:
+def _named_products(name, combination, page_sizes):
+    full_name = "%s_%s" % (name, combination)
+    for suffix in [""] + ["_" + p for p in page_sizes]:
         variant_cc_library(
-            name = full_name + ("_" + page_size if page_size else ""),
+            name = full_name + suffix,
             actual = ":" + name,
-            frontend = frontend,
+            combination = combination + suffix,
             linkstatic = True,
-            page_size = page_size,
             alwayslink = True,
         )
     variant_file(
         name = "lib%s.so" % full_name,
         actual = ":lib%s.so" % name,
-        frontend = frontend,
+        combination = combination,
     )
     variant_file(
         name = "lib%s.a" % full_name,
         actual = ":%s_archive" % name,
-        frontend = frontend,
+        combination = combination,
     )
     variant_binary(
         name = "lib%s_release" % full_name,
         actual = ":lib%s.so" % name,
-        frontend = frontend,
+        combination = combination,
         release = True,
     )

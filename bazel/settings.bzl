@@ -2,10 +2,9 @@
 
 load("@rules_cc//cc:cc_library.bzl", "cc_library")
 load("@rules_cc//cc/common:cc_info.bzl", "CcInfo")
+load(":combinations.bzl", "BACKEND", "FRONTEND", "PAGE_SIZE", "settings_of")
 
 _ASSERTIONS = str(Label("//bazel/config:assertions"))
-_FRONTEND = str(Label("//bazel/config:frontend"))
-_PAGE_SIZE = str(Label("//bazel/config:page_size"))
 _CLANG = str(Label("//bazel/toolchain:linux_x86_64_clang"))
 _COPT = "//command_line_option:copt"
 _LINKOPT = "//command_line_option:linkopt"
@@ -16,11 +15,12 @@ _STRIP = "//command_line_option:strip"
 # Bazel 4.2 cannot read _STRIP, so every variant keeps its symbols.
 _SETTINGS = [
     _ASSERTIONS,
+    BACKEND,
     _COPT,
-    _FRONTEND,
+    FRONTEND,
     _LINKOPT,
     _MODE,
-    _PAGE_SIZE,
+    PAGE_SIZE,
     _PLATFORMS,
 ]
 
@@ -37,10 +37,7 @@ _SANITIZERS = {
 def _variant_impl(settings, attr):
     out = {s: settings[s] for s in _SETTINGS}
     out[_STRIP] = "never"
-    if attr.frontend:
-        out[_FRONTEND] = attr.frontend
-    if attr.page_size:
-        out[_PAGE_SIZE] = attr.page_size
+    out.update(settings_of(attr.combination))
     if attr.release:
         # The product, whatever else this build is.
         out[_MODE] = "opt"
@@ -62,8 +59,7 @@ _variant = transition(
 )
 
 _SETTING_ATTRS = {
-    "frontend": attr.string(doc = "percpu, perthread or as it is"),
-    "page_size": attr.string(doc = "4k, 8k, 32k, 256k or as it is"),
+    "combination": attr.string(doc = "as of combinations.bzl"),
     "release": attr.bool(doc = "optimized, without assertions"),
     "sanitizer": attr.string(values = [""] + _SANITIZERS.keys()),
     "_allowlist_function_transition": attr.label(
@@ -161,21 +157,24 @@ _variant_library = rule(
     provides = [CcInfo],
 )
 
-def variant_cc_library(name, actual, frontend = "", page_size = "", **kwargs):
+def variant_cc_library(
+        name,
+        actual,
+        combination = "",
+        **kwargs):
     """ACTUAL under other settings, fit for malloc = and deps =.
 
     Args:
       name: of the resulting cc_library.
       actual: a cc_library.
-      frontend: value of //bazel/config:frontend, or as it is.
-      page_size: value of //bazel/config:page_size, or as it is.
+      combination: of front end, back end, page size; what it does not name
+        stays as it is.
       **kwargs: passed to cc_library.
     """
     _variant_library(
         name = name + ".variant",
         actual = actual,
-        frontend = frontend,
-        page_size = page_size,
+        combination = combination,
         tags = ["manual"],
         visibility = ["//visibility:private"],
     )
@@ -185,24 +184,25 @@ def variant_cc_library(name, actual, frontend = "", page_size = "", **kwargs):
 
 # --- code of others, compiled once for all variants --------------------------------
 
-def _fixed(mode, assertions, frontend, page_size, flags):
+def _fixed(mode, assertions, frontend, backend, page_size, flags):
     return {
         _ASSERTIONS: assertions,
+        BACKEND: backend,
         _COPT: flags,
-        _FRONTEND: frontend,
+        FRONTEND: frontend,
         _LINKOPT: flags,
         _MODE: mode,
-        _PAGE_SIZE: page_size,
+        PAGE_SIZE: page_size,
         _STRIP: "never" if flags else "always",
     }
 
 _FIXED = [s for s in _SETTINGS if s != _PLATFORMS] + [_STRIP]
 
 def _away_impl(_settings, _attr):
-    return _fixed("dbg", True, "perthread", "256k", ["-DTCX_NOWHERE"])
+    return _fixed("dbg", True, "perthread", "pageheap", "256k", ["-DTCX_NOWHERE"])
 
 def _home_impl(_settings, _attr):
-    return _fixed("fastbuild", False, "percpu", "8k", [])
+    return _fixed("fastbuild", False, "percpu", "hpaa", "8k", [])
 
 # Bazel 4.2 names an output directory after all settings that transitions ever
 # changed on the way.  Two steps that change each of them make it one directory.

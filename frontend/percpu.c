@@ -12,9 +12,10 @@
 //   dry for what it had spilled, within the bytes that a CPU may hold; classes
 //   that do not use their room lose half of it to one that needs it.
 //   What a class has not moved for `scavenge_time` is idle: half of it goes
-//   back when a slow path of that CPU comes by. A CPU none of whose classes
-//   moved is idle: a slow path of another CPU stops it, takes all, and lets it
-//   go.
+//   back when a slow path of that CPU comes by, all of a run class, and those
+//   first. A CPU none of whose classes moved is idle: a slow path of another
+//   CPU stops it, takes all, and lets it go. Of a busy CPU that one takes the
+//   run classes that did not move.
 //
 // STOPPING AN ID (remote work; lock of rank PERCPU held)
 //   stop:   base[id] = dummy; fence.
@@ -145,16 +146,13 @@ static bool is_over_limit(const struct tcx_cpu *cpu) {
          tcx_atomic_load_relaxed(&tcx_knobs.cpu_cache);
 }
 
-// Takes up to `slots` of unused room from a class.
-static void class_shrink(struct tcx_cpu *cpu, unsigned size_class,
-                         size_t slots) {
+void tcx_percpu_class_shrink(struct tcx_cpu *cpu, unsigned size_class,
+                             size_t slots) {
   size_t freed =
       tcx_percpu_shrink(tcx_thread.area, tcx_header_offset(size_class),
                         (unsigned)slots, cpu->slab);
-  uint64_t *pays = size_class >= TCX_RUN_CLASS_FIRST
-                       ? &tcx_percpu_sources.run_bytes
-                       : &cpu->capacity_bytes;
-  tcx_atomic_fetch_sub_relaxed(pays, freed * tcx_size_classes[size_class].size);
+  tcx_atomic_fetch_sub_relaxed(tcx_cpu_pays(cpu, size_class),
+                               freed * tcx_size_classes[size_class].size);
 }
 
 // Halves the unused room of every other small class of the CPU.
@@ -163,7 +161,7 @@ static void room_reclaim(struct tcx_cpu *cpu, unsigned except) {
     size_t room = tcx_cpu_capacity(cpu, i) - tcx_cpu_count(cpu, i);
     if (i == except || room == 0 || room > tcx_cpu_slots(i))
       continue;
-    class_shrink(cpu, i, (room + 1) / 2);
+    tcx_percpu_class_shrink(cpu, i, (room + 1) / 2);
   }
 }
 
@@ -178,9 +176,8 @@ static size_t budget_claim(struct tcx_cpu *cpu, size_t size, size_t want) {
   return got;
 }
 
-// Room for up to `slots` objects more. Returns for how many.
-static size_t class_grow(struct tcx_cpu *cpu, unsigned size_class,
-                         size_t slots) {
+size_t tcx_percpu_class_grow(struct tcx_cpu *cpu, unsigned size_class,
+                             size_t slots) {
   uintptr_t last = tcx_cpu_array_offset(size_class) +
                    (tcx_cpu_slots(size_class) - 1) * sizeof(void *);
   size_t grown = tcx_percpu_grow(tcx_thread.area, tcx_header_offset(size_class),
@@ -204,7 +201,7 @@ static size_t capacity_grow(struct tcx_cpu *cpu, unsigned size_class,
   }
   if (got == 0)
     return 0;
-  size_t grown = class_grow(cpu, size_class, got);
+  size_t grown = tcx_percpu_class_grow(cpu, size_class, got);
   tcx_atomic_fetch_sub_relaxed(&cpu->capacity_bytes, (got - grown) * size);
   return grown;
 }
@@ -229,8 +226,8 @@ void tcx_percpu_give_down(struct tcx_cpu *cpu, unsigned size_class,
   }
 }
 
-// Takes up to `count` objects from the top of a class and gives them down.
-static size_t spill(struct tcx_cpu *cpu, unsigned size_class, size_t count) {
+size_t tcx_percpu_spill(struct tcx_cpu *cpu, unsigned size_class,
+                        size_t count) {
   void *batch[TCX_BATCH_MAX];
   unsigned n =
       tcx_percpu_pop_batch(tcx_thread.area, tcx_header_offset(size_class),
@@ -249,14 +246,15 @@ static size_t half_give_down(struct tcx_cpu *cpu, unsigned size_class,
   size_t gone = 0;
   size_t batch;
   do {
-    batch = spill(cpu, size_class, half - gone);
+    batch = tcx_percpu_spill(cpu, size_class, half - gone);
     gone += batch;
   } while (batch > 0 && gone < half && current_id() == cpu - tcx_cpus);
   return gone;
 }
 
 // Gives half of what the classes of this CPU have not moved since its last
-// look; of all classes while the CPU holds more than it may.
+// look, of run classes all of it and first; of all classes while the CPU holds
+// more than it may.
 static void scavenge(struct tcx_cpu *cpu) {
   uint64_t now = tcx_clock_ms();
   uint64_t last = tcx_atomic_load_relaxed(&cpu->looked_ms);
@@ -265,14 +263,18 @@ static void scavenge(struct tcx_cpu *cpu) {
     return;
   }
   tcx_atomic_fetch_add_relaxed(&cpu->counts.scavenges, 1);
-  for (unsigned i = 1; i < TCX_SIZE_CLASS_COUNT; i++) {
+  for (unsigned i = TCX_SIZE_CLASS_COUNT - 1; i > 0; i--) {
     void **top = tcx_atomic_load_relaxed(&cpu->slab[i].top);
     bool moved = top != tcx_atomic_load_relaxed(&cpu->tops[i]);
     tcx_atomic_store_relaxed(&cpu->tops[i], top);
     size_t count = tcx_cpu_count(cpu, i);
     if ((moved && !is_over_limit(cpu)) || count == 0)
       continue;
-    class_shrink(cpu, i, half_give_down(cpu, i, count));
+    if (i >= TCX_RUN_CLASS_FIRST) {
+      tcx_percpu_run_drop(cpu, i);
+      continue;
+    }
+    tcx_percpu_class_shrink(cpu, i, half_give_down(cpu, i, count));
     tcx_atomic_store_relaxed(&cpu->rows[i].refill, 0);
   }
 }
@@ -386,35 +388,14 @@ static void room_make(struct tcx_cpu *cpu, unsigned size_class) {
       return;
   }
   size_t half = (tcx_cpu_count(cpu, size_class) + 1) / 2;
-  size_t gone = spill(cpu, size_class, half);
+  size_t gone = tcx_percpu_spill(cpu, size_class, half);
   size_t spilled = tcx_atomic_load_relaxed(&row->spilled) + gone;
   tcx_atomic_store_relaxed(&row->spilled,
                            (uint16_t)tcx_min_size(spilled, UINT16_MAX));
   if (tcx_atomic_load_relaxed(&row->refill) > batch)
     tcx_atomic_store_relaxed(&row->refill, (uint16_t)batch);
   if (is_over_limit(cpu))
-    class_shrink(cpu, size_class, gone);
-}
-
-// One slot more for a run class, within the run budget of all CPUs.
-static void run_room_make(struct tcx_cpu *cpu, unsigned size_class) {
-  size_t size = tcx_size_classes[size_class].size;
-  for (unsigned i = TCX_SIZE_CLASS_COUNT - 1; i >= TCX_RUN_CLASS_FIRST; i--) {
-    if (tcx_run_budget_allows(&tcx_percpu_sources, size))
-      break;
-    if (i == size_class)
-      continue;
-    (void)spill(cpu, i, TCX_SLAB_RUNS_MAX);
-    class_shrink(cpu, i, TCX_SLAB_RUNS_MAX);
-  }
-  if (!tcx_run_budget_allows(&tcx_percpu_sources, size))
-    return;
-  // Paid for before it is there: who drains it, or a child of fork, never takes
-  // back more than was paid.
-  tcx_atomic_fetch_add_relaxed(&tcx_percpu_sources.run_bytes, size);
-  size_t grown = class_grow(cpu, size_class, 1);
-  tcx_atomic_fetch_sub_relaxed(&tcx_percpu_sources.run_bytes,
-                               (1 - grown) * size);
+    tcx_percpu_class_shrink(cpu, size_class, gone);
 }
 
 static void percpu_overflow(unsigned size_class, void *object) {
@@ -426,7 +407,7 @@ static void percpu_overflow(unsigned size_class, void *object) {
   }
   tcx_atomic_fetch_add_relaxed(&cpu->counts.overflows, 1);
   if (size_class >= TCX_RUN_CLASS_FIRST) {
-    run_room_make(cpu, size_class);
+    tcx_percpu_run_room(cpu, size_class);
   } else {
     room_make(cpu, size_class);
   }
@@ -442,10 +423,9 @@ static void percpu_flush(void) {
   tcx_cpus_drain(true);
 }
 
+// No scavenge: it would move the classes of the CPU that this thread is on, and
+// that one, too, may be idle but for this.
 static void percpu_tick(void) {
-  struct tcx_cpu *cpu = cpu_get();
-  if (cpu != NULL)
-    scavenge(cpu);
   uint64_t period = tcx_atomic_load_relaxed(&tcx_knobs.trim_time);
   if (is_due(&trimmed_ms, period))
     tcx_cpus_drain(false);

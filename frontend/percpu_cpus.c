@@ -10,7 +10,6 @@
 #include "base/lock.h"
 #include "base/os.h"
 #include "frontend/percpu_internal.h"
-#include "frontend/runs.h"
 #include "frontend/slab_internal.h"
 
 // What the objects of one class may come to on one CPU.
@@ -143,8 +142,7 @@ size_t tcx_cpu_untouched_bytes(const struct tcx_cpu *cpu) {
 }
 
 // Whether the CPU holds anything, and no class moved since the last look.
-// Remembers what it saw.
-static bool look(struct tcx_cpu *cpu) {
+static bool is_idle(struct tcx_cpu *cpu) {
   struct tcx_slab_header *slab = cpu->slab;
   bool holds = false;
   uint64_t tops = tcx_cpu_slow_calls(cpu);  // They move as well.
@@ -158,6 +156,14 @@ static bool look(struct tcx_cpu *cpu) {
   return holds && !moved;
 }
 
+// What to take. Remembers what it saw. False: nothing.
+static bool look(struct tcx_cpu *cpu, bool all) {
+  bool idle = is_idle(cpu);
+  cpu->is_idle = idle || all;
+  cpu->idle_runs = tcx_percpu_idle_runs(cpu);
+  return cpu->is_idle || cpu->idle_runs != 0;
+}
+
 // -- remote work --------------------------------------------------------------
 
 static void stop(int id) {
@@ -169,20 +175,26 @@ static void start(int id) {
                            (const struct tcx_slab_header *)tcx_cpus[id].slab);
 }
 
-// The id is stopped: takes all objects and all capacity.
+static bool is_taken(const struct tcx_cpu *cpu, unsigned size_class) {
+  if (cpu->is_idle)
+    return true;
+  return size_class >= TCX_RUN_CLASS_FIRST &&
+         (cpu->idle_runs >> (size_class - TCX_RUN_CLASS_FIRST) & 1) != 0;
+}
+
+// The id is stopped: takes the objects and the capacity of all classes, or of
+// those that `look` found. Blocks of run classes first.
 static void drain_stopped(struct tcx_cpu *cpu) {
   tcx_atomic_fetch_add_relaxed(&cpu->drains, 1);
-  for (unsigned i = 1; i < TCX_SIZE_CLASS_COUNT; i++) {
+  for (unsigned i = TCX_SIZE_CLASS_COUNT - 1; i > 0; i--) {
     void **begin = begin_of(cpu->slab, i);
     size_t count = tcx_cpu_count(cpu, i);
     size_t bytes = tcx_cpu_capacity(cpu, i) * tcx_size_classes[i].size;
-    if (bytes == 0)
+    if (bytes == 0 || !is_taken(cpu, i))
       continue;
     tcx_percpu_give_down(cpu, i, begin, count);
     class_reset(cpu->slab, i);
-    uint64_t *pays = i >= TCX_RUN_CLASS_FIRST ? &tcx_percpu_sources.run_bytes
-                                              : &cpu->capacity_bytes;
-    tcx_atomic_fetch_sub_relaxed(pays, bytes);
+    tcx_atomic_fetch_sub_relaxed(tcx_cpu_pays(cpu, i), bytes);
   }
 }
 
@@ -193,7 +205,7 @@ void tcx_cpus_drain(bool all) {
   for (int id = 0; id < tcx_cpus_end; id++) {
     struct tcx_cpu *cpu = &tcx_cpus[id];
     chosen[id / 64] &= ~(UINT64_C(1) << id % 64);
-    if (cpu->slab == NULL || !(look(cpu) || all))
+    if (cpu->slab == NULL || !look(cpu, all))
       continue;
     chosen[id / 64] |= UINT64_C(1) << id % 64;
     stop(id);

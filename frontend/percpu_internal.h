@@ -14,6 +14,9 @@
 
 TCX_BEGIN_DECLS
 
+#define TCX_CPU_RUN_CLASSES (TCX_SIZE_CLASS_COUNT - TCX_RUN_CLASS_FIRST)
+static_assert(TCX_CPU_RUN_CLASSES <= 32, "a bit for each");
+
 // Regret of a class on one CPU (slab.h). Atomic; guesses, not invariants.
 struct tcx_cpu_row {
   uint16_t spilled;
@@ -24,13 +27,19 @@ struct tcx_cpu_row {
 struct tcx_cpu {
   struct tcx_slab_header *slab;  // NULL: never used
   uint64_t capacity_bytes;       // of small classes
+  uint64_t run_bytes;            // of run classes
   uint64_t looked_ms;            // when `tops` was taken
   uint64_t seen_tops;            // all of them, at the last look from outside
   struct tcx_slab_counts counts;
   uint64_t drains;  // times that it was emptied from outside
   uint64_t steals;  // times that a class took room from the others
-  struct tcx_cpu_row rows[TCX_SIZE_CLASS_COUNT];
   void **tops[TCX_SIZE_CLASS_COUNT];  // at the CPU's own last look
+  // At the last look from outside, and what to take then: bit 0 is the first
+  // run class. Under the lock.
+  void **run_tops[TCX_CPU_RUN_CLASSES];
+  uint32_t idle_runs;
+  bool is_idle;
+  struct tcx_cpu_row rows[TCX_SIZE_CLASS_COUNT];
 };
 
 // Which areas the threads use.
@@ -68,13 +77,38 @@ size_t tcx_cpu_capacity(const struct tcx_cpu *cpu, unsigned size_class);
 // Makes the slab of an id that has none, and opens it. False: no memory.
 bool tcx_cpu_create(int id);
 
-// Takes everything out of all slabs, or out of those whose CPUs have not moved
-// anything since the last look. One fence.
+// Takes everything out of all slabs, or what is idle: everything out of those
+// whose CPUs have not moved anything since the last look, and out of the others
+// each run class that has not moved. One fence.
 void tcx_cpus_drain(bool all);
 
 // Gives objects of a class to the tiers below; counted as the CPU's.
 void tcx_percpu_give_down(struct tcx_cpu *cpu, unsigned size_class,
                           void *const *objects, size_t count);
+
+// What pays for the room of a class.
+static inline uint64_t *tcx_cpu_pays(struct tcx_cpu *cpu, unsigned size_class) {
+  return size_class >= TCX_RUN_CLASS_FIRST ? &cpu->run_bytes
+                                           : &cpu->capacity_bytes;
+}
+
+// Room for up to `slots` objects more, which is paid for. Returns for how many.
+// Nothing, here and in the next two, if the thread has left the CPU.
+size_t tcx_percpu_class_grow(struct tcx_cpu *cpu, unsigned size_class,
+                             size_t slots);
+// Takes up to `slots` of unused room from a class, and what paid for it.
+void tcx_percpu_class_shrink(struct tcx_cpu *cpu, unsigned size_class,
+                             size_t slots);
+// Takes up to `count` objects from the top of a class and gives them down.
+// Returns how many.
+size_t tcx_percpu_spill(struct tcx_cpu *cpu, unsigned size_class, size_t count);
+
+// Gives down all that a run class holds, and its room.
+void tcx_percpu_run_drop(struct tcx_cpu *cpu, unsigned size_class);
+// One slot more for a run class, within the run budget of the CPU.
+void tcx_percpu_run_room(struct tcx_cpu *cpu, unsigned size_class);
+// The run classes that hold blocks and have not moved since the last look.
+uint32_t tcx_percpu_idle_runs(struct tcx_cpu *cpu);
 
 // Bytes of the CPU's slab, and of these what nothing has touched so far.
 size_t tcx_cpu_slab_bytes(void);

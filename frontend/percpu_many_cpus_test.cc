@@ -90,6 +90,14 @@ class PercpuManyCpusTest : public ::testing::Test {
     for (void *object : all)
       Free(c, object);
   }
+  // Slow paths of this CPU, until one finds that upkeep is due and looks for
+  // what is idle. Leaves four blocks of the first run class.
+  static void Scavenge() {
+    now_ms += tcx_knobs.scavenge_time;
+    uint64_t before = Stats().scavenges;
+    while (Stats().scavenges == before)
+      Fill(TCX_RUN_CLASS_FIRST, TCX_SLAB_RUNS_MAX + 1);
+  }
   static tcx_frontend_stats Stats() {
     tcx_frontend_stats stats;
     tcx_frontend->stats(&stats);
@@ -220,10 +228,8 @@ TEST_F(PercpuManyCpusTest, ALowerLimitIsReached) {
   uint64_t before = Cpu(0).capacity_bytes;
   tcx_knobs.cpu_cache = before / 4;
   // Where nothing overflows, upkeep sees to it.
-  for (int i = 0; i < 3; i++) {
-    now_ms += tcx_knobs.scavenge_time;
-    tcx_frontend->tick();
-  }
+  for (int i = 0; i < 3; i++)
+    Scavenge();
   EXPECT_LE(Cpu(0).capacity_bytes, before / 4);
   tcx_knobs.cpu_cache = before / 8;
   for (int i = 0; i < 10; i++)
@@ -265,12 +271,33 @@ TEST_F(PercpuManyCpusTest, HalfOfWhatIsIdleGoesBack) {
   size_t count = tcx_cpu_count(&Cpu(0), kClass);
   size_t room = tcx_cpu_capacity(&Cpu(0), kClass);
   EXPECT_GT(count, 4000u);
-  now_ms += tcx_knobs.scavenge_time;
-  tcx_frontend->tick();  // looks
-  now_ms += tcx_knobs.scavenge_time;
-  tcx_frontend->tick();
+  Scavenge();  // looks
+  Scavenge();
   EXPECT_EQ(tcx_cpu_count(&Cpu(0), kClass), count / 2);
   EXPECT_EQ(tcx_cpu_capacity(&Cpu(0), kClass), room - count / 2);
+  ExpectAccounts(0);
+}
+
+TEST_F(PercpuManyCpusTest, AllOfAnIdleRunClassGoesBack) {
+  constexpr unsigned kRun = TCX_RUN_CLASS_FIRST + 3;
+  Fill(kRun, 4);
+  EXPECT_EQ(CachedObjects(kRun), 4u);
+  Scavenge();  // looks
+  EXPECT_EQ(CachedObjects(kRun), 4u);
+  Scavenge();
+  EXPECT_EQ(CachedObjects(kRun), 0u);
+  EXPECT_EQ(tcx_cpu_capacity(&Cpu(0), kRun), 0u);
+  ExpectAccounts(0);
+}
+
+TEST_F(PercpuManyCpusTest, EachCpuHasARunBudget) {
+  constexpr unsigned kLast = TCX_SIZE_CLASS_COUNT - 1;
+  for (int cpu = 0; cpu < 3; cpu++) {
+    RunOn(cpu);
+    Fill(kLast, 2);
+    EXPECT_EQ(tcx_cpu_count(&Cpu(cpu), kLast), 1u);
+  }
+  EXPECT_EQ(CachedObjects(kLast), 3u);
   ExpectAccounts(0);
 }
 
@@ -281,6 +308,27 @@ TEST_F(PercpuManyCpusTest, FourBlocksOfARunClassStayAtMost) {
 }
 
 // -- draining -----------------------------------------------------------------
+
+TEST_F(PercpuManyCpusTest, ABusyCpuLosesTheRunClassesThatAreIdle) {
+  constexpr unsigned kMoves = TCX_RUN_CLASS_FIRST;
+  constexpr unsigned kIdle = TCX_RUN_CLASS_FIRST + 3;
+  Fill(kMoves, 3);
+  Fill(kIdle, 3);
+  Fill(kClass, 100);
+  tcx_cpus_drain(false);  // looks
+  EXPECT_EQ(CachedObjects(kIdle), 3u);
+  held_.push_back({kClass, Allocate(kClass)});
+  held_.push_back({kMoves, Allocate(kMoves)});
+  RunOn(1);
+  size_t count = tcx_cpu_count(&Cpu(0), kClass);
+  fences = 0;
+  tcx_cpus_drain(false);
+  EXPECT_EQ(fences, 1u);
+  EXPECT_EQ(CachedObjects(kIdle), 0u);
+  EXPECT_EQ(CachedObjects(kMoves), 2u);
+  EXPECT_EQ(tcx_cpu_count(&Cpu(0), kClass), count);
+  ExpectAccounts(held_.size());
+}
 
 TEST_F(PercpuManyCpusTest, OneCpuDrainsThoseThatAreIdle) {
   for (int cpu = 0; cpu < kCpus; cpu++) {

@@ -278,14 +278,16 @@ void Stress::Disturb(uint64_t token) {
 int Stress::WalkInChild() {
   alarm(60);
   size_t count = 0;
-  uint64_t run_bytes = 0;
   for (const tcx_cpu &cpu : tcx_cpus) {
     if (cpu.slab == nullptr)
       continue;
     // Who was between claiming bytes and taking them is no more.
     if (cpu.capacity_bytes < RoomBytes(cpu, 1, TCX_RUN_CLASS_FIRST))
       return 2;
-    run_bytes += RoomBytes(cpu, TCX_RUN_CLASS_FIRST, TCX_SIZE_CLASS_COUNT);
+    if (cpu.run_bytes <
+        RoomBytes(cpu, TCX_RUN_CLASS_FIRST, TCX_SIZE_CLASS_COUNT)) {
+      return 4;
+    }
     for (unsigned c = 1; c < TCX_SIZE_CLASS_COUNT; c++) {
       auto *begin = reinterpret_cast<void **>(
           reinterpret_cast<char *>(cpu.slab) + tcx_cpu_array_offset(c));
@@ -297,8 +299,6 @@ int Stress::WalkInChild() {
       }
     }
   }
-  if (tcx_percpu_sources.run_bytes < run_bytes)
-    return 4;
   std::sort(walked_, walked_ + count);
   if (std::adjacent_find(walked_, walked_ + count) != walked_ + count)
     return 5;

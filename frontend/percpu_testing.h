@@ -105,13 +105,13 @@ inline uint64_t RoomBytes(const tcx_cpu &cpu, unsigned first, unsigned limit) {
 
 // I3 of percpu.c, for small classes and for runs; nothing runs meanwhile.
 inline void ExpectRoomIsPaidFor() {
-  uint64_t run_bytes = 0;
   for (const tcx_cpu &cpu : tcx_cpus) {
     EXPECT_EQ(cpu.capacity_bytes, RoomBytes(cpu, 1, TCX_RUN_CLASS_FIRST))
         << "CPU " << &cpu - tcx_cpus;
-    run_bytes += RoomBytes(cpu, TCX_RUN_CLASS_FIRST, TCX_SIZE_CLASS_COUNT);
+    EXPECT_EQ(cpu.run_bytes,
+              RoomBytes(cpu, TCX_RUN_CLASS_FIRST, TCX_SIZE_CLASS_COUNT))
+        << "CPU " << &cpu - tcx_cpus;
   }
-  EXPECT_EQ(tcx_percpu_sources.run_bytes, run_bytes);
 }
 
 }  // namespace percpu_testing

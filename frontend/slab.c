@@ -376,7 +376,8 @@ static void scavenge_class(struct tcx_slab *self, unsigned size_class) {
 void tcx_slab_scavenge(struct tcx_slab *self) {
   slow_begin(self);
   tcx_counter_add(&self->counts.scavenges, 1);
-  for (unsigned i = 1; i < TCX_SIZE_CLASS_COUNT; i++) {
+  // Blocks of run classes first.
+  for (unsigned i = TCX_SIZE_CLASS_COUNT - 1; i > 0; i--) {
     if (self->rows[i].begin != NULL)
       scavenge_class(self, i);
   }

@@ -88,7 +88,7 @@ struct tcx_slab_sources {
   // True if the budget allows `bytes` more of capacity for small classes; asks
   // for more budget where there is some.
   bool (*budget_allows)(struct tcx_slab *slab, uint64_t bytes);
-  uint64_t run_bytes;  // capacity given to run classes, all slabs together
+  uint64_t run_bytes;  // room for run classes in all slabs of threads
 };
 
 struct tcx_slab {

@@ -34,7 +34,8 @@ void tcx_slab_set_capacity(struct tcx_slab *self, unsigned size_class,
 // One slot more for a run class. False: four already, or no memory.
 bool tcx_slab_reserve_run(struct tcx_slab *self, unsigned size_class);
 
-// Makes room for one more block of a run class, within the run budget.
+// Makes room for one more block of a run class, within the run budget, if need
+// be by dropping those of other classes, the largest first.
 void tcx_slab_run_room(struct tcx_slab *self, unsigned size_class);
 
 // Gives objects of a class to the object source, or runs to the page source.

@@ -17,6 +17,7 @@
 #include "backend/page_heap.h"
 #include "backend/system_allocator.h"
 #include "base/clock.h"
+#include "frontend/runs.h"
 #include "frontend/slab_internal.h"
 #include "pagemap/pagemap.h"
 
@@ -251,6 +252,66 @@ TEST_F(SlabTest, RunBudgetMakesRoomForTheClassInUse) {
   Free(big, block);
   EXPECT_EQ(tcx_slab_count(&slab_, big), 1u);
   EXPECT_EQ(Allocate(big), block);
+  Free(big, block);
+}
+
+// Of slabs that nobody else can empty.
+TEST_F(SlabTest, RunBudgetIsOfEachSlabAndOfAllTogether) {
+  unsigned big = TCX_SIZE_CLASS_COUNT - 1;  // 4 MiB, as the least budget
+  std::vector<tcx_slab> slabs(TCX_RUN_SHARES + 2);
+  size_t held = 0;
+  for (tcx_slab &slab : slabs) {
+    tcx_slab_init(&slab, &sources_, 1 << 20);
+    bool zeroed;
+    void *one = tcx_slab_refill(&slab, big, &zeroed);
+    void *other = tcx_slab_refill(&slab, big, &zeroed);
+    tcx_slab_overflow(&slab, big, one);
+    tcx_slab_overflow(&slab, big, other);
+    EXPECT_LE(tcx_slab_count(&slab, big), 1u);
+    held += tcx_slab_count(&slab, big);
+  }
+  EXPECT_EQ(held, size_t{TCX_RUN_SHARES});
+  for (tcx_slab &slab : slabs) {
+    tcx_slab_check(&slab);
+    tcx_slab_flush(&slab);
+  }
+}
+
+uint64_t RunBlocks(unsigned size_class) {
+  tcx_run_stats stats;
+  tcx_run_read_stats(size_class, &stats);
+  return stats.blocks;
+}
+
+TEST_F(SlabTest, ABlockChangesItsClassWhereItIs) {
+  unsigned small = TCX_RUN_CLASS_FIRST;
+  unsigned big = TCX_SIZE_CLASS_COUNT - 1;
+  size_t small_pages = tcx_size_classes[small].pages;
+  size_t big_pages = tcx_size_classes[big].pages;
+  void *block = Allocate(big);
+  tcx_span *span = tcx_pagemap_span_of(block);
+  tcx_page_source *pages = sources_.pages;
+  uint64_t smalls = RunBlocks(small), bigs = RunBlocks(big);
+  // What it gives up behind it is free again, so it can grow back.
+  ASSERT_TRUE(tcx_run_resize(pages, span, small, small_pages));
+  EXPECT_EQ(tcx_pagemap_run(block), small);
+  EXPECT_EQ(span->size_class, small);
+  EXPECT_EQ(tcx_span_bytes(span), small_pages << TCX_PAGE_SHIFT);
+  EXPECT_EQ(RunBlocks(small), smalls + 1);
+  EXPECT_EQ(RunBlocks(big), bigs - 1);
+  ASSERT_TRUE(tcx_run_resize(pages, span, big, big_pages));
+  EXPECT_EQ(tcx_pagemap_run(block), big);
+  EXPECT_EQ(RunBlocks(small), smalls);
+  EXPECT_EQ(RunBlocks(big), bigs);
+  // A large object, which no class counts, and back.
+  ASSERT_TRUE(tcx_run_resize(pages, span, 0, big_pages));
+  EXPECT_EQ(tcx_pagemap_run(block), 0u);
+  EXPECT_EQ(RunBlocks(big), bigs - 1);
+  ASSERT_TRUE(tcx_run_resize(pages, span, big, big_pages));
+  // No such run is free: all stays as it was.
+  EXPECT_FALSE(tcx_run_resize(pages, span, 0, size_t{1} << 31));
+  EXPECT_EQ(tcx_pagemap_run(block), big);
+  EXPECT_EQ(span->pages, big_pages);
   Free(big, block);
 }
 

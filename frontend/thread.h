@@ -27,6 +27,10 @@ enum tcx_thread_flag {
   // A vfork of the thread's is under way: its child runs on this very block,
   // and the kernel keeps no area for it (libc/vfork_x86_64.S).
   TCX_THREAD_VFORK = TCX_THREAD_VFORK_BIT,
+  // In the program's callback at the hard limit (libc/upkeep.c).
+  TCX_THREAD_CALLING = 1u << 4,
+  // Was refused a span at the hard limit (likewise).
+  TCX_THREAD_REFUSED = 1u << 5,
 };
 
 struct tcx_thread {
@@ -41,6 +45,9 @@ struct tcx_thread {
   struct tcx_rseq_area *area;
   uint32_t flags;
   uint32_t exit_rounds;  // of thread-specific destructors gone by
+  // Large requests that find the counter run down may set it up again without a
+  // visit, so many times: each would visit.
+  uint32_t visits_spared;
 };
 
 #define TCX_VISIT_BYTES_MAX ((uint64_t)TCX_MAX_INDEXED_SIZE)

@@ -14,6 +14,7 @@
 #include "base/knobs.h"
 #include "base/os.h"
 #include "libc/heap.h"
+#include "libc/upkeep.h"
 #include "pagemap/span.h"
 #include "telemetry/stats.h"
 
@@ -34,8 +35,12 @@ unsigned tcx_version_number(void) {
 // -- settings -----------------------------------------------------------------
 
 int tcx_set(const char *name, const char *value) {
-  tcx_heap_start();
-  return tcx_knob_set(name, strlen(name), value, strlen(value), TCX_KNOB_API);
+  bool serves = tcx_heap_start();
+  int error =
+      tcx_knob_set(name, strlen(name), value, strlen(value), TCX_KNOB_API);
+  if (error == 0 && serves)
+    tcx_upkeep_limits_changed();
+  return error;
 }
 
 int tcx_get(const char *name, char *buffer, size_t bytes) {
@@ -51,6 +56,14 @@ size_t tcx_release(size_t bytes) {
 
 void tcx_tick(void) {
   tcx_heap_tick();
+}
+
+// Where tcx has stepped aside there is no limit, and nothing to call.
+int tcx_set_hard_limit_callback(int (*call)(void *arg, size_t wanted_bytes),
+                                void *arg) {
+  if (!tcx_heap_start())
+    return 0;
+  return tcx_upkeep_set_callback(call, arg) ? 0 : ENOMEM;
 }
 
 // -- about one object ---------------------------------------------------------

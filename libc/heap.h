@@ -35,8 +35,9 @@ bool tcx_heap_start(void);
 // Under TCX_DISABLE the next allocator (foreign.h), else NULL.
 const struct tcx_foreign_calls *tcx_heap_aside(void);
 
-// malloc after its fast path failed, for any reason. `*zeroed` tells whether
-// the object is known to read as zero.
+// malloc after its fast path failed, for any reason.
+TCX_NOINLINE TCX_NODISCARD void *tcx_heap_malloc(size_t size);
+// The same; `*zeroed` tells whether the object is known to read as zero.
 TCX_NOINLINE TCX_NODISCARD void *tcx_heap_allocate(size_t size, bool *zeroed);
 
 // calloc after its fast path failed.

@@ -6,7 +6,10 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "base/os.h"
+#include "frontend/runs.h"
 #include "libc/heap.h"
+#include "libc/upkeep.h"
+#include "size_classes/size_classes.h"
 
 // Objects from here on start on a huge page, so that moving one keeps every
 // huge page of it whole.
@@ -14,7 +17,10 @@
 // Moving pages costs two system calls; below this a copy is as cheap.
 #define MOVE_BYTES_MIN ((size_t)4 * TCX_MIB)
 
-static struct tcx_large_stats counts;
+static struct {
+  uint64_t allocations;
+  uint64_t live_bytes;
+} counts;
 // Targets of moves that failed half-way: nothing is mapped in their first
 // `requested_bytes`. Linked by `next`; they count as live until they are whole.
 static struct tcx_span *lost;
@@ -69,7 +75,8 @@ static TCX_NOINLINE void lost_restore(struct tcx_page_source *pages) {
 }
 
 static struct tcx_span *span_allocate(struct tcx_page_source *pages,
-                                      size_t align, size_t count) {
+                                      size_t align, size_t count,
+                                      size_t moved_count) {
   if (TCX_UNLIKELY(tcx_atomic_load_relaxed(&lost) != NULL))
     lost_restore(pages);
   size_t bytes = count << TCX_PAGE_SHIFT;
@@ -79,7 +86,8 @@ static struct tcx_span *span_allocate(struct tcx_page_source *pages,
   size_t align_pages = align >> TCX_PAGE_SHIFT;
   if (align_pages == 0)
     align_pages = 1;
-  return tcx_page_source_allocate(pages, count, align_pages, 1);
+  return tcx_page_source_request(
+      pages, &(struct tcx_page_request){count, align_pages, 1, moved_count});
 }
 
 void *tcx_large_allocate(struct tcx_page_source *pages, size_t align,
@@ -87,7 +95,7 @@ void *tcx_large_allocate(struct tcx_page_source *pages, size_t align,
   size_t count = tcx_large_pages(size);
   if (count == 0 || align >> TCX_ADDRESS_BITS != 0)
     return NULL;
-  struct tcx_span *span = span_allocate(pages, align, count);
+  struct tcx_span *span = span_allocate(pages, align, count, 0);
   if (span == NULL)
     return NULL;
   *zeroed = (span->flags & TCX_SPAN_ZERO) != 0;
@@ -105,21 +113,21 @@ void tcx_large_free(struct tcx_page_source *pages, struct tcx_span *span) {
 // agree, or the kernel would have to split huge pages.
 static void *move(struct tcx_page_source *pages, struct tcx_span *span,
                   size_t count) {
-  struct tcx_span *target = span_allocate(pages, 1, count);
+  char *from = tcx_span_start(span);
+  if (!tcx_is_aligned((uintptr_t)from, TCX_HUGE_PAGE_SIZE))
+    return NULL;
+  struct tcx_span *target =
+      span_allocate(pages, TCX_HUGE_PAGE_SIZE, count, span->pages);
   if (target == NULL)
     return NULL;
-  char *from = tcx_span_start(span);
   char *to = tcx_span_start(target);
-  bool is_congruent = ((from - to) & (ptrdiff_t)(TCX_HUGE_PAGE_SIZE - 1)) == 0;
-  int error = EINVAL;
-  if (is_congruent)
-    error = tcx_os_move(from, to, tcx_span_bytes(span));
+  int error = tcx_os_move(from, to, tcx_span_bytes(span));
   if (error != 0 && error != TCX_OS_TARGET_LOST) {
     tcx_page_source_deallocate(pages, target);
     return NULL;
   }
   target->flags = 0;
-  live_add(count, false);
+  live_add(count, span->size_class != 0);
   if (error == TCX_OS_TARGET_LOST) {
     target->requested_bytes = tcx_span_bytes(span);
     lost_push(target);
@@ -127,29 +135,47 @@ static void *move(struct tcx_page_source *pages, struct tcx_span *span,
   }
   // The old pages read as zero now, and no memory is behind them.
   span->flags = TCX_SPAN_MOVED;
-  tcx_large_free(pages, span);
+  if (span->size_class != 0) {
+    tcx_run_deallocate(pages, from);
+  } else {
+    tcx_large_free(pages, span);
+  }
   return to;
 }
 
-void *tcx_large_resize(struct tcx_page_source *pages, struct tcx_span *span,
-                       size_t size) {
-  size_t count = tcx_large_pages(size);
+static void *resize(struct tcx_page_source *pages, struct tcx_span *span,
+                    size_t size) {
+  unsigned run = size <= TCX_MAX_RUN_SIZE ? tcx_run_class_of(size) : 0;
+  size_t count = run != 0 ? tcx_size_classes[run].pages : tcx_large_pages(size);
   size_t old_count = span->pages;
+  bool was_large = span->size_class == 0;
   if (count == 0)
     return NULL;
-  if (count == old_count)
-    return tcx_span_start(span);
-  if (tcx_page_source_resize(pages, span, count)) {
-    live_subtract(old_count);
-    live_add(count, false);
+  if (tcx_run_resize(pages, span, run, count)) {
+    if (was_large)
+      live_subtract(old_count);
+    if (run == 0)
+      live_add(count, !was_large);
     return tcx_span_start(span);
   }
-  if (count < old_count || tcx_span_bytes(span) < MOVE_BYTES_MIN)
+  if (run != 0 || count < old_count || tcx_span_bytes(span) < MOVE_BYTES_MIN)
     return NULL;
   return move(pages, span, count);
 }
 
-void tcx_large_read_stats(struct tcx_large_stats *out) {
-  out->allocations = tcx_atomic_load_relaxed(&counts.allocations);
-  out->live_bytes = tcx_atomic_load_relaxed(&counts.live_bytes);
+// Where the hard limit is in the way, there may be room once all that is free
+// has gone back: less than a copy would need.
+void *tcx_large_resize(struct tcx_page_source *pages, struct tcx_span *span,
+                       size_t size) {
+  (void)tcx_upkeep_was_refused();
+  void *object = resize(pages, span, size);
+  if (TCX_LIKELY(object != NULL) || !tcx_upkeep_was_refused())
+    return object;
+  (void)tcx_upkeep_release(SIZE_MAX);
+  return resize(pages, span, size);
+}
+
+void tcx_large_read_stats(uint64_t *live_bytes, uint64_t *allocations) {
+  *allocations = tcx_atomic_load_relaxed(&counts.allocations);
+  *live_bytes = tcx_atomic_load_relaxed(&counts.live_bytes);
 }

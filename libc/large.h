@@ -22,20 +22,18 @@ TCX_NODISCARD void *tcx_large_allocate(struct tcx_page_source *pages,
                                        size_t align, size_t size, bool *zeroed);
 void tcx_large_free(struct tcx_page_source *pages, struct tcx_span *span);
 
-// Makes the object big enough for `size`, and no bigger than malloc would:
-// where it is if that is possible, else by moving its pages without a copy.
-// NULL: neither; nothing changed.
+// Makes an object, or a block of a run class, big enough for `size`, which is
+// above TCX_MAX_SMALL_SIZE, and no bigger than malloc would: where it is if
+// that is possible, else by moving its pages without a copy. It is of a run
+// class then if a new one would be. NULL: neither; nothing changed.
 TCX_NODISCARD void *tcx_large_resize(struct tcx_page_source *pages,
                                      struct tcx_span *span, size_t size);
 
 // Pages of an object of `size` bytes. 0: too large for any machine.
 size_t tcx_large_pages(size_t size);
 
-struct tcx_large_stats {
-  uint64_t allocations;  // since start
-  uint64_t live_bytes;   // whole pages
-};
-void tcx_large_read_stats(struct tcx_large_stats *out);
+// What is live, in whole pages; how many ever were.
+void tcx_large_read_stats(uint64_t *live_bytes, uint64_t *allocations);
 
 TCX_END_DECLS
 

@@ -14,15 +14,10 @@
 #include "libc/heap.h"
 #include "libc/libc.h"
 
-TCX_COLD static void *malloc_slow(size_t size) {
-  bool zeroed;
-  return tcx_heap_allocate(size, &zeroed);
-}
-
 TCX_EXPORT void *malloc(size_t size) {
   void *object = tcx_malloc_fast(size);
   if (TCX_UNLIKELY(object == NULL))
-    return malloc_slow(size);
+    return tcx_heap_malloc(size);
   return object;
 }
 

@@ -28,9 +28,7 @@ TCX_EXPORT void *pvalloc(size_t size);
 static void *allocate(size_t align, size_t size) {
   if (align <= TCX_ALIGNMENT) {
     void *object = tcx_malloc_fast(size);
-    bool zeroed;
-    return TCX_LIKELY(object != NULL) ? object
-                                      : tcx_heap_allocate(size, &zeroed);
+    return TCX_LIKELY(object != NULL) ? object : tcx_heap_malloc(size);
   }
   // No larger object can exist, and no sum further down overflows.
   if (TCX_UNLIKELY(align > TCX_REQUEST_MAX || size > TCX_REQUEST_MAX - align)) {

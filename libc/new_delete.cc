@@ -67,9 +67,8 @@ std::new_handler current_handler() {
 }
 
 void *allocate_once(size_t align, size_t size) {
-  bool zeroed;
   if (align <= TCX_ALIGNMENT)
-    return tcx_heap_allocate(size, &zeroed);
+    return tcx_heap_malloc(size);
   if (size > TCX_REQUEST_MAX - align)
     return nullptr;
   return tcx_heap_allocate_aligned(align, size);

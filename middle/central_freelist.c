@@ -10,10 +10,11 @@
 #include "base/knobs.h"
 #include "base/log.h"
 #include "base/os.h"
+#include "middle/central_internal.h"
 #include "pagemap/pagemap.h"
 
 #define BUCKETS TCX_CENTRAL_FREELIST_BUCKETS
-#define NO_BUCKET BUCKETS  // of a full span, or one that is not listed yet
+#define NO_BUCKET TCX_CENTRAL_NO_BUCKET
 #define INLINE_OBJECTS (64u * TCX_SPAN_INLINE_WORDS)
 
 // Empty spans that hardening keeps: this many bytes, or one.
@@ -28,15 +29,10 @@ struct place {
   uint32_t index;
 };
 
-static const struct tcx_size_class *row_of(
-    const struct tcx_central_freelist *self) {
-  return &tcx_size_classes[self->size_class];
-}
-
 // -- lists by how full a span is ----------------------------------------------
 
 // With up to 16 objects a bucket per count; with more, one per doubling.
-static unsigned bucket_for(unsigned allocated, unsigned objects) {
+unsigned tcx_central_bucket_for(unsigned allocated, unsigned objects) {
   TCX_ASSERT(allocated < objects);
   if (allocated == 0)  // Idle, hardened only.
     return BUCKETS - 1;
@@ -45,21 +41,33 @@ static unsigned bucket_for(unsigned allocated, unsigned objects) {
   return emptiness < BUCKETS ? BUCKETS - emptiness : 0;
 }
 
+// At the front; but one without all of its memory goes behind the first, so
+// that those with memory serve before it where that costs nothing.
 static void list_push(struct tcx_central_freelist *self, struct tcx_span *span,
                       unsigned bucket) {
   struct tcx_span *head = self->lists[bucket];
+  bool is_second = head != NULL && TCX_UNLIKELY(span->released_words != 0);
+  struct tcx_span *prev = is_second ? head : NULL;
+  struct tcx_span *next = is_second ? head->next : head;
   span->bucket = (uint8_t)bucket;
-  span->prev = NULL;
-  span->next = head;
-  if (head != NULL) {
-    head->prev = span;
+  tcx_central_set_looked(self, span);
+  span->prev = prev;
+  span->next = next;
+  if (next != NULL) {
+    next->prev = span;
   }
-  self->lists[bucket] = span;
-  self->nonempty_mask |= UINT64_C(1) << bucket;
+  if (prev != NULL) {
+    prev->next = span;
+  } else {
+    self->lists[bucket] = span;
+  }
+  self->nonempty_mask |= 1u << bucket;
 }
 
-static void list_remove(struct tcx_central_freelist *self,
+void tcx_central_unlist(struct tcx_central_freelist *self,
                         struct tcx_span *span) {
+  if (TCX_UNLIKELY(self->release.cursor == span))
+    self->release.cursor = span->next;
   if (span->next != NULL) {
     span->next->prev = span->prev;
   }
@@ -68,24 +76,25 @@ static void list_remove(struct tcx_central_freelist *self,
   } else {
     self->lists[span->bucket] = span->next;
     if (span->next == NULL) {
-      self->nonempty_mask &= ~(UINT64_C(1) << span->bucket);
+      self->nonempty_mask &= ~(1u << span->bucket);
     }
   }
   span->bucket = NO_BUCKET;
 }
 
-// Moves a span that is not empty to the list where its count belongs.
-static void relist(struct tcx_central_freelist *self, struct tcx_span *span) {
-  unsigned objects = row_of(self)->objects;
+// Empty ones included, which only hardening lists.
+void tcx_central_relist(struct tcx_central_freelist *self,
+                        struct tcx_span *span) {
+  unsigned objects = tcx_central_row(self)->objects;
   unsigned bucket = NO_BUCKET;
   if (span->allocated < objects) {
-    bucket = bucket_for(span->allocated, objects);
+    bucket = tcx_central_bucket_for(span->allocated, objects);
   }
-  if (bucket == span->bucket) {
+  if (bucket == span->bucket || span->bucket == TCX_CENTRAL_BUSY) {
     return;
   }
   if (span->bucket != NO_BUCKET) {
-    list_remove(self, span);
+    tcx_central_unlist(self, span);
   }
   if (bucket != NO_BUCKET) {
     list_push(self, span, bucket);
@@ -100,7 +109,7 @@ static size_t bitmap_bytes(unsigned objects) {
 
 // A span whose objects are all free, on no list. NULL: no memory.
 static struct tcx_span *span_build(struct tcx_central_freelist *self) {
-  const struct tcx_size_class *row = row_of(self);
+  const struct tcx_size_class *row = tcx_central_row(self);
   uint64_t *words = NULL;
   if (row->objects > INLINE_OBJECTS) {
     words = (uint64_t *)tcx_metadata_allocate(bitmap_bytes(row->objects));
@@ -129,10 +138,9 @@ static struct tcx_span *span_build(struct tcx_central_freelist *self) {
   return span;
 }
 
-// Gives back an empty span that is on no list.
-static void span_destroy(struct tcx_central_freelist *self,
+void tcx_central_destroy(struct tcx_central_freelist *self,
                          struct tcx_span *span) {
-  unsigned objects = row_of(self)->objects;
+  unsigned objects = tcx_central_row(self)->objects;
   TCX_ASSERT(span->allocated == 0);
   TCX_ASSERT(span->bucket == NO_BUCKET);
   tcx_pagemap_unregister_class(span);
@@ -144,6 +152,7 @@ static void span_destroy(struct tcx_central_freelist *self,
   span->next = NULL;
   span->prev = NULL;
   TCX_ASSERT((span->flags & TCX_SPAN_ZERO) == 0);
+  span->flags = 0;
   tcx_atomic_store_relaxed(&span->state, (uint8_t)TCX_SPAN_LARGE);
   tcx_page_source_deallocate(self->pages, span);
 }
@@ -154,7 +163,7 @@ static void destroy_all(struct tcx_central_freelist *self,
   while (spans != NULL) {
     struct tcx_span *span = spans;
     spans = span->next;
-    span_destroy(self, span);
+    tcx_central_destroy(self, span);
   }
 }
 
@@ -170,6 +179,7 @@ void tcx_central_freelist_init(struct tcx_central_freelist *self,
   self->is_hardened = tcx_atomic_load_relaxed(&tcx_knobs.harden) != 0;
   if (self->is_hardened)
     self->random = tcx_os_random() | 1;
+  self->is_quiet = tcx_central_has_parts(self);
 }
 
 // xorshift64*. New spans are taken from without the lock, so two threads may
@@ -215,11 +225,16 @@ static unsigned take_listed(struct tcx_central_freelist *self, void **batch,
     }
     if (TCX_UNLIKELY(span->allocated == 0))
       self->idle_spans--;
-    moved += take(self, span, batch + moved, count - moved);
-    relist(self, span);
+    unsigned taken = take(self, span, batch + moved, count - moved);
+    tcx_central_set_age(span, 0);
+    if (TCX_UNLIKELY(span->released_words != 0))
+      tcx_central_release_taken(self, span, batch + moved, taken);
+    moved += taken;
+    tcx_central_relist(self, span);
   }
   tcx_counter_add(&self->free_objects, -(uint64_t)moved);
   tcx_counter_add(&self->out_objects, moved);
+  self->moves++;
   return moved;
 }
 
@@ -243,11 +258,13 @@ static TCX_NOINLINE unsigned take_new(struct tcx_central_freelist *self,
     return 0;
   }
   tcx_lock_acquire(&self->lock);
-  relist(self, last);
+  tcx_central_relist(self, last);
   tcx_counter_add(&self->spans, spans);
   tcx_counter_add(&self->spans_total, spans);
   tcx_counter_add(&self->out_objects, moved);
-  tcx_counter_add(&self->free_objects, spans * row_of(self)->objects - moved);
+  self->moves++;
+  tcx_counter_add(&self->free_objects,
+                  spans * tcx_central_row(self)->objects - moved);
   tcx_lock_release(&self->lock);
   return moved;
 }
@@ -257,7 +274,7 @@ unsigned tcx_central_freelist_remove_range(struct tcx_central_freelist *self,
   TCX_ASSERT(count > 0 && count <= TCX_BATCH_MAX);
   unsigned moved = 0;
   // In a class of one object per span there is never a list to look at.
-  if (row_of(self)->objects > 1) {
+  if (tcx_central_row(self)->objects > 1) {
     tcx_lock_acquire(&self->lock);
     moved = take_listed(self, batch, count);
     tcx_lock_release(&self->lock);
@@ -299,7 +316,7 @@ static struct place place_of(const struct tcx_central_freelist *self,
 static void map_batch(const struct tcx_central_freelist *self,
                       void *const *batch, unsigned count,
                       struct place *places) {
-  const struct tcx_size_class *row = row_of(self);
+  const struct tcx_size_class *row = tcx_central_row(self);
   for (unsigned i = 0; i < count; i++) {
     places[i].span = tcx_pagemap_span_of(batch[i]);
     __builtin_prefetch(places[i].span, 1);
@@ -315,7 +332,7 @@ static void map_batch(const struct tcx_central_freelist *self,
 // Whether a span that became empty stays. Counts it then. Caller holds the
 // lock.
 static bool keeps_idle(struct tcx_central_freelist *self) {
-  const struct tcx_size_class *row = row_of(self);
+  const struct tcx_size_class *row = tcx_central_row(self);
   if (TCX_LIKELY(!self->is_hardened) || row->objects == 1)
     return false;
   size_t bytes = (size_t)row->pages << TCX_PAGE_SHIFT;
@@ -340,21 +357,26 @@ static unsigned put_batch(struct tcx_central_freelist *self,
         return i;
       }
     }
-    if (span->allocated > 0 || keeps_idle(self)) {
-      relist(self, span);
+    // A busy one is destroyed by whoever gives back its memory.
+    if (span->allocated > 0 || span->bucket == TCX_CENTRAL_BUSY ||
+        keeps_idle(self)) {
+      tcx_central_relist(self, span);
       continue;
     }
     if (span->bucket != NO_BUCKET) {
-      list_remove(self, span);
+      tcx_central_unlist(self, span);
     }
+    if (TCX_UNLIKELY(span->released_words != 0))
+      tcx_central_release_forget(self, span);
     span->next = *empty;
     *empty = span;
     empty_spans++;
   }
   tcx_counter_add(&self->spans, -empty_spans);
   tcx_counter_add(&self->out_objects, -(uint64_t)count);
+  self->moves++;
   tcx_counter_add(&self->free_objects,
-                  count - empty_spans * row_of(self)->objects);
+                  count - empty_spans * tcx_central_row(self)->objects);
   return count;
 }
 
@@ -367,12 +389,17 @@ void tcx_central_freelist_insert_range(struct tcx_central_freelist *self,
   struct tcx_span *empty = NULL;
   tcx_lock_acquire(&self->lock);
   unsigned put = put_batch(self, places, count, &empty);
+  bool was_quiet = self->is_quiet;
+  if (TCX_UNLIKELY(was_quiet))
+    self->is_quiet = false;
   tcx_lock_release(&self->lock);
   if (TCX_UNLIKELY(put < count)) {
     tcx_fatal("free(): double free of %p (object of %u bytes)" LATE, batch[put],
-              (unsigned)row_of(self)->size);
+              (unsigned)tcx_central_row(self)->size);
   }
   destroy_all(self, empty);
+  if (TCX_UNLIKELY(was_quiet))
+    tcx_page_source_notice(self->pages);
 }
 
 void tcx_central_freelist_trim(struct tcx_central_freelist *self) {
@@ -384,64 +411,14 @@ void tcx_central_freelist_trim(struct tcx_central_freelist *self) {
     next = span->next;
     if (span->allocated > 0)
       continue;
-    list_remove(self, span);
+    tcx_central_unlist(self, span);
     span->next = empty;
     empty = span;
     self->idle_spans--;
     tcx_counter_add(&self->spans, -(uint64_t)1);
-    tcx_counter_add(&self->free_objects, -(uint64_t)row_of(self)->objects);
+    tcx_counter_add(&self->free_objects,
+                    -(uint64_t)tcx_central_row(self)->objects);
   }
   tcx_lock_release(&self->lock);
   destroy_all(self, empty);
-}
-
-// -- looking ------------------------------------------------------------------
-
-void tcx_central_freelist_read_stats(const struct tcx_central_freelist *self,
-                                     struct tcx_central_freelist_stats *out) {
-  out->spans = tcx_atomic_load_relaxed(&self->spans);
-  out->spans_total = tcx_atomic_load_relaxed(&self->spans_total);
-  out->free_objects = tcx_atomic_load_relaxed(&self->free_objects);
-  out->out_objects = tcx_atomic_load_relaxed(&self->out_objects);
-  out->lock_waits = tcx_atomic_load_relaxed(&self->lock.waits);
-}
-
-// I1 of one list; adds its free objects and idle spans, for I2 and I3.
-static void check_list(const struct tcx_central_freelist *self, unsigned bucket,
-                       uint64_t *free_objects, uint64_t *idle_spans) {
-  const unsigned objects = row_of(self)->objects;
-  const struct tcx_span *prev = NULL;
-  for (const struct tcx_span *span = self->lists[bucket]; span != NULL;
-       span = span->next) {
-    tcx_span_check(span);
-    TCX_CHECK(span->size_class == self->size_class);
-    TCX_CHECK(span->prev == prev);
-    TCX_CHECK(span->allocated < objects);
-    TCX_CHECK(span->bucket == bucket);
-    TCX_CHECK(bucket == bucket_for(span->allocated, objects));
-    TCX_CHECK(tcx_pagemap_span_of(tcx_span_start(span)) == span);
-    TCX_CHECK(tcx_pagemap_class_byte(tcx_span_start(span)) ==
-              (tcx_pagemap_classes_are_hidden() ? 0 : 2 * self->size_class));
-    *free_objects += objects - span->allocated;
-    *idle_spans += span->allocated == 0;
-    prev = span;
-  }
-}
-
-void tcx_central_freelist_check(struct tcx_central_freelist *self) {
-  tcx_lock_acquire(&self->lock);
-  uint64_t free_objects = 0;
-  uint64_t idle_spans = 0;
-  for (unsigned i = 0; i < BUCKETS; i++) {
-    TCX_CHECK(((self->nonempty_mask >> i & 1) != 0) ==
-              (self->lists[i] != NULL));
-    check_list(self, i, &free_objects, &idle_spans);
-  }
-  TCX_CHECK(self->nonempty_mask >> BUCKETS == 0);
-  TCX_CHECK(free_objects == self->free_objects);
-  TCX_CHECK(idle_spans == self->idle_spans);
-  TCX_CHECK(idle_spans == 0 || self->is_hardened);
-  TCX_CHECK(self->spans * row_of(self)->objects ==
-            self->free_objects + self->out_objects);
-  tcx_lock_release(&self->lock);
 }

@@ -26,6 +26,15 @@ struct FakeObjectSource::Ops {
   static void Trim(tcx_object_source *source, bool all) {
     Self(source)->Trim(all);
   }
+  static size_t Release(tcx_object_source *source, uint64_t, size_t, bool) {
+    return Self(source)->Release();
+  }
+  static uint64_t ReleaseDueMs(tcx_object_source *, uint64_t) {
+    return UINT64_MAX;
+  }
+  static uint64_t ReleasedBytes(tcx_object_source *) {
+    return 0;
+  }
   static void Stats(tcx_object_source *source, unsigned size_class,
                     tcx_object_source_stats *out) {
     Self(source)->Stats(size_class, out);
@@ -43,7 +52,8 @@ struct FakeObjectSource::Ops {
 };
 
 const tcx_object_source_ops FakeObjectSource::Ops::kTable = {
-    "fake", Remove, Insert, Trim, Stats, ForkPrepare, ForkDone, ForkDone, Check,
+    "fake",        Remove, Insert,      Trim,     Release,  ReleaseDueMs,
+    ReleasedBytes, Stats,  ForkPrepare, ForkDone, ForkDone, Check,
 };
 
 FakeObjectSource::FakeObjectSource()
@@ -82,6 +92,11 @@ size_t FakeObjectSource::inserts() const {
 size_t FakeObjectSource::trims() const {
   std::lock_guard<std::mutex> hold(mutex_);
   return trims_;
+}
+
+size_t FakeObjectSource::releases() const {
+  std::lock_guard<std::mutex> hold(mutex_);
+  return releases_;
 }
 
 size_t FakeObjectSource::out_objects(unsigned size_class) const {
@@ -148,6 +163,13 @@ void FakeObjectSource::Trim(bool all) {
     }
     c.free.clear();
   }
+}
+
+// Objects of the C++ runtime: nothing to give back of a part of them.
+size_t FakeObjectSource::Release() {
+  std::lock_guard<std::mutex> hold(mutex_);
+  releases_++;
+  return 0;
 }
 
 void FakeObjectSource::Stats(unsigned size_class,

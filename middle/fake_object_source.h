@@ -37,6 +37,7 @@ class FakeObjectSource {
   size_t removes() const;
   size_t inserts() const;
   size_t trims() const;
+  size_t releases() const;
   // Objects handed out and not back, of a class and of all.
   size_t out_objects(unsigned size_class) const;
   size_t out_objects() const;
@@ -57,6 +58,7 @@ class FakeObjectSource {
   unsigned Remove(unsigned size_class, void **batch, unsigned count);
   void Insert(unsigned size_class, void *const *batch, unsigned count);
   void Trim(bool all);
+  size_t Release();
   void Stats(unsigned size_class, tcx_object_source_stats *out) const;
   void Check() const;
 
@@ -67,6 +69,7 @@ class FakeObjectSource {
   size_t removes_ = 0;
   size_t inserts_ = 0;
   size_t trims_ = 0;
+  size_t releases_ = 0;
 };
 
 }  // namespace testing

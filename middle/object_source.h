@@ -34,6 +34,10 @@ struct tcx_object_source_stats {
   uint64_t transfer_objects;  // free, in the transfer cache
   uint64_t central_objects;   // free, in spans
   uint64_t span_tail_bytes;   // of all spans, behind their last object
+  // Of central_objects and span_tail_bytes: memory that was given back; of
+  // that, what lies in tails.
+  uint64_t released_bytes;
+  uint64_t released_tail_bytes;
   uint64_t transfer_hits;  // batches served or taken without the central list
   uint64_t transfer_misses;
   uint64_t lock_waits;
@@ -50,6 +54,17 @@ struct tcx_object_source_ops {
   // Gives what it caches down to the spans, and empty spans to the page source.
   // `all`: everything; else what was idle since the last call (decay).
   void (*trim)(struct tcx_object_source *self, bool all);
+  // Gives back the memory under free objects that nobody took for 30 s, with
+  // `is_now` under all that it can; about `bytes_max` at most, going on where
+  // the last call stopped. Returns how many bytes went back. Slow: the caller
+  // holds no lock at all.
+  size_t (*release)(struct tcx_object_source *self, uint64_t now_ms,
+                    size_t bytes_max, bool is_now);
+  // When release may find something, should all stay as it is: now_ms or later;
+  // UINT64_MAX: there is nothing to wait for.
+  uint64_t (*release_due_ms)(struct tcx_object_source *self, uint64_t now_ms);
+  // Of all classes, the sum of released_bytes. Quick; takes no lock.
+  uint64_t (*released_bytes)(struct tcx_object_source *self);
   void (*stats)(struct tcx_object_source *self, unsigned size_class,
                 struct tcx_object_source_stats *out);
   void (*fork_prepare)(struct tcx_object_source *self);

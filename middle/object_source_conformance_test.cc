@@ -82,6 +82,9 @@ constexpr unsigned kLastClass = TCX_RUN_CLASS_FIRST - 1;
 template <typename Maker>
 class ObjectSourceConformanceTest : public ::testing::Test {
  protected:
+  ObjectSourceConformanceTest() {
+    tcx_size_classes_init();
+  }
   ~ObjectSourceConformanceTest() override {
     if (::testing::Test::HasFatalFailure()) {
       return;
@@ -252,6 +255,46 @@ TYPED_TEST(ObjectSourceConformanceTest, WorksInTheChildOfFork) {
   this->Insert(2, batch);
 }
 
+TYPED_TEST(ObjectSourceConformanceTest, ReleaseKeepsWhatIsOut) {
+  tcx_object_source *source = this->source();
+  unsigned id = tcx_size_class_of(4096);
+  std::vector<void *> batch = this->Remove(id, 64);
+  for (void *object : batch)
+    memset(object, 0x77, tcx_size_classes[id].size);
+  // Every other object is free, in its span.
+  std::vector<void *> back;
+  for (size_t i = batch.size(); i-- > 0;) {
+    if (i % 2 == 0) {
+      back.push_back(batch[i]);
+      batch.erase(batch.begin() + static_cast<long>(i));
+    }
+  }
+  this->Insert(id, back);
+  source->ops->trim(source, true);
+  size_t released = source->ops->release(source, 1000000, SIZE_MAX, true);
+  tcx_object_source_stats stats = this->Stats(id);
+  EXPECT_EQ(stats.released_bytes, released);
+  EXPECT_EQ(source->ops->released_bytes(source), released);
+  EXPECT_LE(stats.released_tail_bytes, stats.span_tail_bytes);
+  EXPECT_LE(stats.released_bytes - stats.released_tail_bytes,
+            stats.central_objects * tcx_size_classes[id].size);
+  for (void *object : batch) {
+    const char *bytes = static_cast<char *>(object);
+    for (size_t i = 0; i < tcx_size_classes[id].size; i++)
+      ASSERT_EQ(bytes[i], 0x77);
+  }
+  EXPECT_EQ(source->ops->release(source, 1000000, SIZE_MAX, true), 0u);
+  // Nobody took anything: nothing to wait for after a while.
+  uint64_t now_ms = 1000000;
+  for (int i = 0; i < 20; i++, now_ms += 5000)
+    (void)source->ops->release(source, now_ms, SIZE_MAX, false);
+  EXPECT_EQ(source->ops->release_due_ms(source, now_ms), UINT64_MAX);
+  this->Insert(id, batch);
+  source->ops->trim(source, true);
+  EXPECT_EQ(this->Stats(id).released_bytes, 0u);
+  EXPECT_EQ(source->ops->released_bytes(source), 0u);
+}
+
 // -- wrong use ----------------------------------------------------------------
 
 TYPED_TEST(ObjectSourceConformanceTest, DoubleFreeEndsTheProcess) {
@@ -337,8 +380,12 @@ class Worker {
       } else if (choice == 14) {
         exchange_->Put(&held_, 40);
         exchange_->Take(&held_, 40);
-      } else {
+      } else if (random_() % 4 != 0) {
         source_->ops->trim(source_, random_() % 4 == 0);
+      } else {
+        now_ms_ += 5000;
+        (void)source_->ops->release(source_, now_ms_, 1 << 20,
+                                    random_() % 2 == 0);
       }
     }
   }
@@ -393,6 +440,7 @@ class Worker {
   Exchange *exchange_;
   std::mt19937 random_;
   uint64_t next_tag_;
+  uint64_t now_ms_ = 1000000;
   std::vector<Held> held_;
 };
 

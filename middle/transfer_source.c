@@ -1,6 +1,7 @@
 // transfer_source.c -- see transfer_source.h.
 #include "middle/transfer_source.h"
 
+#include "base/atomic.h"
 #include "base/check.h"
 #include "base/lock.h"
 #include "middle/central_source.h"
@@ -27,6 +28,28 @@ static void trim(struct tcx_object_source *source, bool all) {
   for (unsigned i = 1; i < TCX_RUN_CLASS_FIRST; i++) {
     tcx_transfer_cache_trim(&class_of(source, i)->cache, all);
   }
+}
+
+static struct tcx_central_freelist *list_of(struct tcx_object_source *source,
+                                            unsigned size_class) {
+  return &class_of(source, size_class)->list;
+}
+
+static size_t release(struct tcx_object_source *source, uint64_t now_ms,
+                      size_t bytes_max, bool is_now) {
+  struct tcx_transfer_source *self = (struct tcx_transfer_source *)source;
+  return tcx_central_source_release(source, list_of, &self->release_class,
+                                    now_ms, bytes_max, is_now);
+}
+
+static uint64_t release_due_ms(struct tcx_object_source *source,
+                               uint64_t now_ms) {
+  return tcx_central_source_release_due_ms(source, list_of, now_ms);
+}
+
+static uint64_t released_bytes(struct tcx_object_source *source) {
+  return tcx_atomic_load_relaxed(
+      &((struct tcx_transfer_source *)source)->released_bytes);
 }
 
 static void stats(struct tcx_object_source *source, unsigned size_class,
@@ -67,6 +90,8 @@ static void fork_child(struct tcx_object_source *source) {
   for (unsigned i = TCX_RUN_CLASS_FIRST - 1; i > 0; i--) {
     tcx_lock_reset_in_child(&class_of(source, i)->cache.lock);
   }
+  for (unsigned i = 1; i < TCX_RUN_CLASS_FIRST; i++)
+    tcx_central_freelist_release_in_child(&class_of(source, i)->list);
 }
 
 static void check(struct tcx_object_source *source) {
@@ -81,6 +106,9 @@ static const struct tcx_object_source_ops ops = {
     .remove_range = remove_range,
     .insert_range = insert_range,
     .trim = trim,
+    .release = release,
+    .release_due_ms = release_due_ms,
+    .released_bytes = released_bytes,
     .stats = stats,
     .fork_prepare = fork_prepare,
     .fork_parent = fork_parent,
@@ -94,6 +122,7 @@ struct tcx_object_source *tcx_transfer_source_init(
   for (unsigned i = 1; i < TCX_RUN_CLASS_FIRST; i++) {
     struct tcx_transfer_source_class *tiers = &self->classes[i];
     tcx_central_freelist_init(&tiers->list, pages, i);
+    tiers->list.released_sum = &self->released_bytes;
     tcx_transfer_cache_init(&tiers->cache, &tiers->list);
   }
   return &self->source;

@@ -24,7 +24,9 @@ struct tcx_transfer_source_class {
 };
 
 struct tcx_transfer_source {
-  struct tcx_object_source source;                                // first
+  struct tcx_object_source source;  // first
+  uint64_t released_bytes;          // a shared atomic: of all lists
+  uint32_t release_class;           // where giving back memory goes on
   struct tcx_transfer_source_class classes[TCX_RUN_CLASS_FIRST];  // not [0]
 };
 

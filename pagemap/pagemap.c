@@ -1,6 +1,8 @@
 // pagemap.c -- growing and writing the pagemap; reads are in the header.
 #include "pagemap/pagemap.h"
 
+#include <sys/mman.h>
+
 #include "base/bits.h"
 #include "base/check.h"
 #include "base/fork.h"
@@ -36,6 +38,14 @@ static struct tcx_pagemap_leaf *leaf_of_page(uint64_t page) {
       &tcx_pagemap_root[page >> (TCX_PAGEMAP_LEAF_SHIFT - TCX_PAGE_SHIFT)]);
 }
 
+// Where THP is "always", the first entry of a table would make 2 MiB resident.
+// A refusal (no such pages) costs nothing.
+static void keep_off_huge_pages(void *table, size_t bytes) {
+  uintptr_t start = tcx_align_up((uintptr_t)table, tcx_os_page_size());
+  uintptr_t end = tcx_align_down((uintptr_t)table + bytes, tcx_os_page_size());
+  (void)tcx_os_advise((void *)start, end - start, MADV_NOHUGEPAGE);
+}
+
 static bool ensure_leaf(uintptr_t root_index) {
   if (tcx_atomic_load_acquire(&tcx_pagemap_root[root_index]) != NULL) {
     return true;
@@ -47,6 +57,7 @@ static bool ensure_leaf(uintptr_t root_index) {
         tcx_align_up(sizeof(struct tcx_pagemap_leaf), tcx_os_page_size());
     void *leaf = tcx_os_map(bytes);
     if (leaf != NULL) {
+      keep_off_huge_pages(leaf, bytes);
       leaf_bytes += bytes;
       // Pairs with the acquire of every reader: the zero pages are there.
       tcx_atomic_store_release(&tcx_pagemap_root[root_index],
@@ -137,19 +148,40 @@ struct tcx_span *tcx_pagemap_span_of(const void *pointer) {
   return tcx_pagemap_span_of_page((uintptr_t)pointer >> TCX_PAGE_SHIFT);
 }
 
+static void **slot_of_huge_note(uint64_t huge) {
+  unsigned shift = TCX_PAGEMAP_LEAF_SHIFT - TCX_HUGE_PAGE_SHIFT;
+  struct tcx_pagemap_leaf *leaf =
+      tcx_atomic_load_acquire(&tcx_pagemap_root[huge >> shift]);
+  return leaf != NULL ? &leaf->huge_notes[huge % TCX_PAGEMAP_LEAF_HUGE] : NULL;
+}
+
+void *tcx_pagemap_huge_note(uint64_t huge) {
+  void **slot = slot_of_huge_note(huge);
+  return slot != NULL ? tcx_atomic_load_relaxed(slot) : NULL;
+}
+
+void tcx_pagemap_set_huge_note(uint64_t huge, void *note) {
+  void **slot = slot_of_huge_note(huge);
+  TCX_ASSERT(slot != NULL);
+  tcx_atomic_store_relaxed(slot, note);
+}
+
 struct tcx_span *tcx_pagemap_span_around(const void *pointer) {
+  // Memory that is free in a page source without heads of free spans.
+  static struct tcx_span free_span = {.state = TCX_SPAN_FREE};
   uint64_t page = (uintptr_t)pointer >> TCX_PAGE_SHIFT;
   if (page >= PAGE_LIMIT)
     return NULL;
   // A span is registered by its first page at least, and never without leaves.
   for (uint64_t i = page; leaf_of_page(i) != NULL; i--) {
     struct tcx_span *span = tcx_pagemap_span_of_page(i);
-    if (span != NULL)
-      return page - span->first_page < span->pages ? span : NULL;
-    if (i == 0)
+    if (span != NULL && page - span->first_page < span->pages)
+      return span;
+    if (span != NULL || i == 0)
       break;
   }
-  return NULL;
+  uint64_t huge = (uintptr_t)pointer >> TCX_HUGE_PAGE_SHIFT;
+  return tcx_pagemap_huge_note(huge) != NULL ? &free_span : NULL;
 }
 
 uint64_t tcx_pagemap_leaf_bytes(void) {
@@ -166,4 +198,7 @@ void tcx_pagemap_start(void) {
       TCX_LOCK_RANK_PAGEMAP, &grow_lock, tcx_fork_lock_prepare,
       tcx_fork_lock_parent, tcx_fork_lock_child};
   tcx_fork_register(&hooks);
+  keep_off_huge_pages(tcx_pagemap_window.entries,
+                      sizeof tcx_pagemap_window.entries);
+  keep_off_huge_pages(tcx_pagemap_root, sizeof tcx_pagemap_root);
 }

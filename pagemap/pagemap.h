@@ -58,10 +58,13 @@ TCX_BEGIN_DECLS
 #define TCX_PAGEMAP_LEAF_PAGES \
   ((size_t)1 << (TCX_PAGEMAP_LEAF_SHIFT - TCX_PAGE_SHIFT))
 #define TCX_PAGEMAP_ROOT_ENTRIES ((size_t)1 << (48 - TCX_PAGEMAP_LEAF_SHIFT))
+#define TCX_PAGEMAP_LEAF_HUGE \
+  ((size_t)1 << (TCX_PAGEMAP_LEAF_SHIFT - TCX_HUGE_PAGE_SHIFT))
 
 struct tcx_pagemap_leaf {
   uint16_t entries[TCX_PAGEMAP_LEAF_PAGES];
   struct tcx_span *spans[TCX_PAGEMAP_LEAF_PAGES];
+  void *huge_notes[TCX_PAGEMAP_LEAF_HUGE];
 };
 
 // The first line is written once, at start: `pages` last, so that who finds a
@@ -112,8 +115,15 @@ bool tcx_pagemap_classes_are_hidden(void);
 struct tcx_span *tcx_pagemap_span_of_page(uint64_t page);
 struct tcx_span *tcx_pagemap_span_of(const void *pointer);
 // The span that holds an address, be it in the middle of a large or free one.
-// Slow: it walks down to the span's first page.
+// Slow: it walks down to the span's first page. Where there is none, but a note
+// of the huge page, a span in state FREE of nothing else.
 struct tcx_span *tcx_pagemap_span_around(const void *pointer);
+
+// What the page source notes of a huge page, by its number (address >> 21);
+// non-NULL from when it first hands out a part of it, for ever. Written under
+// the page source's lock. pre (to set): its leaf is there.
+void *tcx_pagemap_huge_note(uint64_t huge);
+void tcx_pagemap_set_huge_note(uint64_t huge, void *note);
 
 // Bytes of leaves mapped (address space, touched by use).
 uint64_t tcx_pagemap_leaf_bytes(void);

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/bits.h"
 #include "base/os.h"
 
 namespace {
@@ -134,6 +135,30 @@ TEST_F(PagemapTest, SpanAroundFindsTheMiddleOfASpanKnownByItsEnds) {
   }
   EXPECT_EQ(tcx_pagemap_span_around(nullptr), nullptr);
   EXPECT_EQ(tcx_pagemap_span_around(At(~UINT64_C(0))), nullptr);
+}
+
+TEST_F(PagemapTest, NotedHugePageIsFreeMemoryWhereThereIsNoSpan) {
+  for (uintptr_t base : {kWindow + 12 * TCX_GIB, kOutside + 14 * TCX_GIB}) {
+    const uintptr_t middle = base + 7 * TCX_HUGE_PAGE_SIZE / 2;
+    const uint64_t huge = middle >> TCX_HUGE_PAGE_SHIFT;
+    EXPECT_EQ(tcx_pagemap_huge_note(huge), nullptr);
+    // No leaf yet; then one.
+    ASSERT_TRUE(tcx_pagemap_ensure(base, TCX_GIB));
+    EXPECT_EQ(tcx_pagemap_span_around(At(middle)), nullptr);
+    char note;
+    tcx_pagemap_set_huge_note(huge, &note);
+    EXPECT_EQ(tcx_pagemap_huge_note(huge), &note);
+    EXPECT_EQ(tcx_pagemap_huge_note(huge + 1), nullptr);
+    const tcx_span *found = tcx_pagemap_span_around(At(middle));
+    ASSERT_NE(found, nullptr);
+    EXPECT_EQ(found->state, TCX_SPAN_FREE);
+    // Where there is one, it is found all the same.
+    tcx_span span = SpanAt(tcx_align_down(middle, TCX_PAGE_SIZE), 1);
+    tcx_pagemap_set_ends(&span);
+    EXPECT_EQ(tcx_pagemap_span_around(At(middle)), &span);
+    tcx_pagemap_clear_ends(&span);
+    tcx_pagemap_set_huge_note(huge, nullptr);
+  }
 }
 
 TEST_F(PagemapTest, EnsureWithoutMemoryFailsAndLaterSucceeds) {

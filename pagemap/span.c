@@ -92,7 +92,7 @@ void tcx_span_check(const struct tcx_span *self) {
   unsigned free_objects = 0;
   unsigned words = tcx_span_bitmap_words(objects);
   for (unsigned i = 0; i < words; i++) {
-    free_objects += (unsigned)__builtin_popcountll(self->bitmap[i]);
+    free_objects += tcx_count_bits(self->bitmap[i]);
   }
   TCX_CHECK(free_objects + self->allocated == objects);
   unsigned rest = objects % 64;

@@ -48,7 +48,13 @@ enum tcx_span_flag {
   TCX_SPAN_ZERO = 1u << 0,
   // Given back without memory behind it: its pages were moved away.
   TCX_SPAN_MOVED = 1u << 1,
+  // SMALL, three bits of a number: for how long nothing was taken from it, in
+  // looks of the central free list.
+  TCX_SPAN_AGE = 1u << 2,
+  // SMALL: whether the look with an odd number was the last at it.
+  TCX_SPAN_LOOK_IS_ODD = 1u << 5,
 };
+#define TCX_SPAN_AGE_MAX 7u
 
 #define TCX_SPAN_INLINE_WORDS 2
 
@@ -74,7 +80,8 @@ struct tcx_span {
     };
     uint64_t requested_bytes;  // LARGE
   };
-  uint64_t released_words;  // OS pages of a SMALL span that were given back
+  uint64_t released_words;  // SMALL: parts without memory (span_parts.h); of
+                            // others 0
 };
 
 static_assert(sizeof(struct tcx_span) == TCX_CACHELINE_BYTES,

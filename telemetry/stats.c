@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/metadata.h"
+#include "backend/reclaimer.h"
 #include "backend/system_allocator.h"
 #include "base/config.h"
 #include "base/fork.h"
@@ -43,8 +44,14 @@ static uint64_t read_middle(struct tcx_stats *out) {
     uint64_t size = tcx_size_classes[i].size;
     out_bytes += one.out_objects * size;
     out->transfer_bytes += one.transfer_objects * size;
-    out->central_free_bytes += one.central_objects * size;
-    out->span_tail_bytes += one.span_tail_bytes;
+    // What was given back under free objects is in use for the page source.
+    out->central_free_bytes +=
+        less(one.central_objects * size,
+             one.released_bytes - one.released_tail_bytes);
+    out->span_tail_bytes += less(one.span_tail_bytes, one.released_tail_bytes);
+    out->resident_bytes -= one.released_bytes;
+    out->released_bytes += one.released_bytes;
+    out->central_released_bytes += one.released_bytes;
     out->transfer_hits += one.transfer_hits;
     out->transfer_misses += one.transfer_misses;
     out->spans += one.spans;
@@ -85,6 +92,20 @@ static void read_frontend(struct tcx_stats *out) {
       front.removed_objects + front.run_spans + out->large_allocations;
 }
 
+static void read_huge(const struct tcx_page_source_stats *back,
+                      struct tcx_stats *out) {
+  out->kept_bytes = back->kept_bytes;
+  out->fragmented_bytes = back->fragmented_bytes;
+  out->huge_in_use_bytes = back->huge_in_use_bytes;
+  out->huge_advised_bytes = back->advised_bytes;
+  out->huge_broken = back->broken_huge;
+  out->huge_breaks = back->breaks;
+  out->huge_breaks_refused = back->breaks_refused;
+  out->huge_splits_failed = back->splits_failed;
+  out->huge_mended = back->mended;
+  out->huge_collapsed = back->collapsed;
+}
+
 static void read_backend(struct tcx_stats *out) {
   struct tcx_page_source *pages = tcx_stats_from.pages;
   struct tcx_page_source_stats back;
@@ -98,15 +119,37 @@ static void read_backend(struct tcx_stats *out) {
   out->page_free_bytes = back.free_bytes;
   out->page_spans_allocated = back.spans_allocated;
   out->page_spans_deallocated = back.spans_deallocated;
+  read_huge(&back, out);
   out->metadata_bytes +=
       metadata.mapped_bytes - metadata.untouched_bytes + pagemap_bytes;
   out->mapped_bytes +=
       system.committed_bytes + metadata.mapped_bytes + pagemap_bytes;
-  out->resident_bytes =
+  out->resident_bytes +=
       back.in_use_bytes + back.free_bytes + out->metadata_bytes;
   out->released_bytes += back.released_bytes + metadata.untouched_bytes;
   out->reserved_bytes = system.reserved_bytes;
   out->regions = system.regions;
+}
+
+static uint64_t limit_bytes(uint64_t limit) {
+  return limit != UINT64_MAX ? limit : 0;
+}
+
+static void read_limits(struct tcx_stats *out) {
+  if (tcx_stats_from.reclaimer == NULL)
+    return;
+  struct tcx_reclaimer_stats stats;
+  tcx_stats_from.reclaimer(&stats);
+  const struct tcx_limits_stats *limits = &stats.limits;
+  out->release_rounds = stats.rounds;
+  out->released_by_demand_bytes = stats.released_bytes;
+  out->soft_limit_bytes = limit_bytes(limits->soft_bytes);
+  out->hard_limit_bytes = limit_bytes(limits->hard_bytes);
+  out->soft_limit_hits = limits->soft_hits;
+  out->hard_limit_hits = limits->hard_hits;
+  out->limit_released_bytes =
+      limits->soft_released_bytes + limits->hard_released_bytes;
+  out->limit_refused = limits->refused;
 }
 
 static void read_base(struct tcx_stats *out) {
@@ -119,6 +162,10 @@ static void read_base(struct tcx_stats *out) {
     out->os_failures += counts.failures[i];
   }
   out->forks = tcx_fork_count();
+  if (tcx_stats_from.background != NULL) {
+    tcx_stats_from.background(&out->background_threads,
+                              &out->background_rounds);
+  }
 }
 
 void tcx_stats_read(struct tcx_stats *out) {
@@ -127,6 +174,7 @@ void tcx_stats_read(struct tcx_stats *out) {
     return;
   read_frontend(out);
   read_backend(out);
+  read_limits(out);
   read_base(out);
 }
 
@@ -147,6 +195,9 @@ bool tcx_stats_read_class(unsigned size_class, struct tcx_stats_class *out) {
   out->live_objects = less(middle.out_objects, front.cached_objects);
   out->transfer_objects = middle.transfer_objects;
   out->central_objects = middle.central_objects;
+  out->central_free_bytes =
+      less(middle.central_objects * tcx_size_classes[size_class].size,
+           middle.released_bytes - middle.released_tail_bytes);
   out->spans = middle.spans;
   out->spans_total = middle.spans_total;
   out->transfer_hits = middle.transfer_hits;

@@ -51,11 +51,16 @@ extern TCX_HIDDEN const struct tcx_stats_field
     tcx_stats_fields[TCX_STATS_FIELDS];
 
 // Which tiers to read; all stay for ever.
+struct tcx_reclaimer_stats;
 struct tcx_stats_sources {
   struct tcx_object_source *objects;
-  struct tcx_page_source *pages;
+  struct tcx_page_source *pages;  // of this build, not what is around it
   // Objects that libc takes straight from the page source, in whole pages.
   void (*large)(uint64_t *live_bytes, uint64_t *allocations);
+  // The limits, and what goes back by itself. NULL: neither.
+  void (*reclaimer)(struct tcx_reclaimer_stats *out);
+  // The background thread: how many were made, and their rounds. NULL: none.
+  void (*background)(uint64_t *made, uint64_t *rounds);
 };
 
 // Called once, at start, after the settings are loaded: `stats` and
@@ -72,6 +77,7 @@ struct tcx_stats_class {
   uint64_t cached_objects;  // in the caches of threads
   uint64_t transfer_objects;
   uint64_t central_objects;
+  uint64_t central_free_bytes;  // of these, what was not given back
   uint64_t spans;
   uint64_t spans_total;
   uint64_t transfer_hits;

@@ -26,6 +26,8 @@
 #include "frontend/frontend.h"
 #include "size_classes/size_classes.h"
 #include "tcx/tcx.h"
+#include "telemetry/coverage.h"
+#include "telemetry/held.h"
 #include "telemetry/stats_internal.h"
 
 #define REPORT_BYTES (64 * TCX_KIB)
@@ -80,14 +82,50 @@ static void add_head(struct report *self) {
   end_line(self);
 }
 
-static void add_figures(struct report *self) {
-  struct tcx_stats stats;
-  tcx_stats_read(&stats);
-  const uint64_t *value = (const uint64_t *)(const void *)&stats;
+static void add_figures(struct report *self, const struct tcx_stats *stats) {
+  const uint64_t *value = (const uint64_t *)(const void *)stats;
   for (unsigned i = 0; i < TCX_STATS_FIELDS; i++) {
     add(self, "tcx: %s %lu", tcx_stats_fields[i].name, value[i]);
     end_line(self);
   }
+}
+
+static void add_percent(struct report *self, uint64_t part, uint64_t whole) {
+  uint64_t tenths = whole > 0 ? (part * 1000 + whole / 2) / whole : 0;
+  add(self, " percent %lu.%lu", tenths / 10, tenths % 10);
+}
+
+static void add_held(struct report *self, const struct tcx_stats *stats) {
+  struct tcx_held_row rows[TCX_HELD_ROWS_MAX];
+  unsigned count = tcx_held_read(stats, rows);
+  for (unsigned i = 0; i < count; i++) {
+    const struct tcx_held_row *row = &rows[i];
+    add(self, "tcx: held %s", row->name);
+    if (row->size_class != 0) {
+      add(self, " %u size %u", row->size_class,
+          (unsigned)tcx_size_classes[row->size_class].size);
+    }
+    add(self, " bytes %lu", row->bytes);
+    add_percent(self, row->bytes, stats->resident_bytes);
+    add(self, ", %s", row->why);
+    if (row->size_class != 0)
+      add(self, " %lu objects of %lu spans", row->objects, row->spans);
+    end_line(self);
+  }
+}
+
+static void add_coverage(struct report *self) {
+  struct tcx_coverage coverage;
+  int error = tcx_coverage_read(&coverage);
+  if (error != 0) {
+    add(self, "tcx: coverage not known, error %d", error);
+  } else {
+    add(self, "tcx: coverage huge_covered_bytes %lu of_resident_bytes %lu",
+        coverage.huge_bytes, coverage.resident_bytes);
+    add_percent(self, coverage.huge_bytes, coverage.resident_bytes);
+    add(self, " mappings %lu", coverage.mappings);
+  }
+  end_line(self);
 }
 
 static void add_cpus(struct report *self) {
@@ -161,8 +199,12 @@ void tcx_stats_write(void (*write)(const char *text, size_t bytes, void *arg),
   } else {
     tcx_fmt_init(&report.text, line, sizeof line);
   }
+  struct tcx_stats stats;
+  tcx_stats_read(&stats);
   add_head(&report);
-  add_figures(&report);
+  add_figures(&report, &stats);
+  add_held(&report, &stats);
+  add_coverage(&report);
   add_cpus(&report);
   add_classes(&report);
   add_base(&report);

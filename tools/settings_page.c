@@ -40,6 +40,10 @@ static void print_range(const struct tcx_knob_info *info) {
     for (int i = 0; i < bytes; i++)
       printf(info->text[i] == '|' ? ", " : "%c", info->text[i]);
   } else {
+    if (strcmp(info->kind, "limit") == 0) {
+      printf("auto, bytes");
+      return;
+    }
     print_number(info->kind, info->least);
     printf(" .. ");
     print_number(info->kind, info->most);

@@ -104,17 +104,19 @@ def check_text(path, text):
 def check_functions(path, text):
     """A function of C starts at column 0 with a line that opens a brace."""
     begin = None
+    last = ""
     for number, line in enumerate(without_comments(text).split("\n"), 1):
         if begin is None:
             if line.endswith("{") and re.search(r"\)\s*\{$", line) and \
                     not line.startswith((" ", "}")) or line == "{":
                 begin = number
-            elif line.startswith("    ") and re.search(r"\)\s*\{$", line):
+            elif last.endswith((",", "(")) and re.search(r"\)\s*\{$", line):
                 begin = number  # The last line of a long parameter list.
         if line.startswith("}") and begin is not None:
             if number - begin > FUNCTION_LINES:
                 miss(path, begin, "a function of %d lines" % (number - begin))
             begin = None
+        last = line
 
 
 def check_guard(path, text):

@@ -50,6 +50,26 @@ int tcx_set(const char *name, const char *value);
  * written). */
 int tcx_get(const char *name, char *buffer, size_t bytes);
 
+/* What becomes of an allocation at the hard limit (hard_limit) where
+ * hard_limit_policy is "callback": tcx gives back all that is free; if that is
+ * not enough it calls `call` with `arg` and the bytes that were asked for.
+ *
+ * `call` runs in the thread that allocates, inside malloc, without any lock of
+ * tcx's: it may free, and also allocate, but what it allocates at the limit
+ * fails, it is not called for that. Several threads may be in it at once. It
+ * must not wait for a lock under which the program allocates, and returns: no
+ * longjmp, no exception, no end of the thread.
+ *
+ * Its result: not 0: it made room, the allocation is tried again, up to 100
+ * times; 0: the allocation fails with ENOMEM (after that operator new goes on
+ * to the new_handler).
+ *
+ * NULL: there is none, and allocations fail. There is one callback for the
+ * whole process, also in children of fork; after it was replaced other threads
+ * may still be inside the old one. 0, or ENOMEM. */
+int tcx_set_hard_limit_callback(int (*call)(void *arg, size_t wanted_bytes),
+                                void *arg);
+
 /* -- giving memory back ---------------------------------------------------- */
 
 /* Gives up to about `bytes` bytes of free memory back to the system, from the

@@ -4,7 +4,9 @@
 // start-up included, runs under one plan. A child checks a shadow model, the
 // walks of all invariants and the statistics, and says in its exit status
 // whether all held. The driver asks how many calls of a kind a life without
-// faults makes, and lets each one of them fail in turn.
+// faults makes, and lets each one of them fail in turn. The background thread
+// is there where a case says so: elsewhere each life makes the same calls, and
+// the program's threads give memory back themselves.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <spawn.h>
@@ -53,7 +55,7 @@ bool IsSetting(const std::string &argument) {
 
 // Runs a child; it must exit with 0. `*out` is what it says of itself.
 void RunChild(const Arguments &arguments, Result *out) {
-  std::string command = "exec env";
+  std::string command = "exec env TCX_BACKGROUND=off";
   for (const std::string &argument : arguments) {
     if (IsSetting(argument))
       command += " " + argument;
@@ -183,6 +185,12 @@ TEST_F(FaultsTest, ThreadWithManyKeys) {
 TEST_F(FaultsTest, Hardened) {
   FailEach({kMmap, kMprotect}, ENOMEM, {"TCX_HARDEN=1"}, 6);
   FailEach({kMadvise, kMremap}, ENOMEM, {"TCX_HARDEN=1", "unmaps=1"}, 4);
+}
+
+// Without memory from the start it would not be there, and come late.
+TEST_F(FaultsTest, BackgroundThread) {
+  FailEach({kMadvise}, ENOMEM, {"TCX_BACKGROUND=on"}, 10);
+  FailEach({kMremap}, ENOMEM, {"TCX_BACKGROUND=on", "unmaps=1"}, 10);
 }
 
 // -- limits -------------------------------------------------------------------

@@ -19,6 +19,7 @@
 #include "base/fork.h"
 #include "base/lock.h"
 #include "gtest/gtest.h"
+#include "tcx/tcx.h"
 #include "testing/fork/support.h"
 
 #if !TCX_ASSERTIONS
@@ -151,6 +152,12 @@ void KeepBlocks(Kept *kept) {
     kept->Keep(300000);
 }
 
+void KeepBlocksWithinALimit(Kept *kept) {
+  (void)tcx_set("hard_limit", "512G");
+  KeepBlocks(kept);
+  (void)tcx_set("hard_limit", "0");
+}
+
 // Never freed: the next round must not find them again. Nobody touches them.
 void Grow(size_t size) {
   static std::atomic<void *> forgotten;
@@ -185,6 +192,7 @@ const Way kWays[] = {
     {TCX_LOCK_RANK_CENTRAL_FREELIST, "CentralFreelist", Churn, 100},
     {TCX_LOCK_RANK_TRANSFER_CACHE, "FlushToTransferCache", Flush, 20},
     {TCX_LOCK_RANK_CENTRAL_FREELIST, "FlushToCentralFreelist", Flush, 20},
+    {TCX_LOCK_RANK_ADMISSION, "Admission", KeepBlocksWithinALimit, 20},
     {TCX_LOCK_RANK_PAGE_SOURCE, "PageSource", KeepBlocks, 20},
     {TCX_LOCK_RANK_PAGEMAP, "Pagemap", GrowByGigabyte, 6},
     {TCX_LOCK_RANK_SYSTEM, "System", GrowByMegabytes, 20},

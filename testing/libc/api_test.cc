@@ -77,6 +77,32 @@ TEST(ApiTest, SettingsAndTheirErrors) {
   EXPECT_EQ(tcx_get("no_such_setting", small, sizeof small), ENOENT);
 }
 
+int Refuse(void *calls, size_t wanted) {
+  EXPECT_EQ(wanted, size_t{64} << 20);
+  ++*static_cast<int *>(calls);
+  return 0;
+}
+
+// More of it in testing/release.
+TEST(ApiTest, HardLimitAsksTheCallback) {
+  int calls = 0;
+  ASSERT_EQ(tcx_set_hard_limit_callback(Refuse, &calls), 0);
+  ASSERT_EQ(tcx_set("hard_limit_policy", "callback"), 0);
+  ASSERT_EQ(tcx_set("hard_limit", "32M"), 0);
+  errno = 0;
+  EXPECT_EQ(Keep(malloc(64 << 20)), nullptr);
+  EXPECT_EQ(errno, ENOMEM);
+  EXPECT_EQ(calls, 1);
+  ASSERT_EQ(tcx_set_hard_limit_callback(nullptr, nullptr), 0);
+  EXPECT_EQ(Keep(malloc(64 << 20)), nullptr);
+  EXPECT_EQ(calls, 1);
+  ASSERT_EQ(tcx_set("hard_limit", "0"), 0);
+  void *object = Keep(malloc(64 << 20));
+  EXPECT_NE(object, nullptr);
+  free(object);
+  ASSERT_EQ(tcx_set("hard_limit_policy", "fail"), 0);
+}
+
 TEST(ApiTest, StatisticsCountAndAddUp) {
   const size_t kBytes = 64 << 20;
   uint64_t before = Statistics().allocated_bytes;

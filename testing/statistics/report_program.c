@@ -16,10 +16,15 @@
 
 static void *objects[OBJECTS];
 
-// Leaves objects of many kinds alive.
+// Leaves objects of many kinds alive, with memory behind the small ones.
 static void work(void) {
-  for (int i = 0; i < OBJECTS; i++)
-    objects[i] = malloc((size_t)i * 7 % 9000 + 1);
+  for (int i = 0; i < OBJECTS; i++) {
+    size_t size = (size_t)i * 7 % 9000 + 1;
+    objects[i] = malloc(size);
+    if (objects[i] == NULL)
+      exit(1);
+    memset(objects[i], 1, size);
+  }
   for (int i = 0; i < OBJECTS; i += 3) {
     free(objects[i]);
     objects[i] = NULL;

@@ -27,6 +27,27 @@ CLASS_LINE = re.compile(
     r" transfer_hits (\d+) transfer_misses (\d+))?$",
     re.MULTILINE,
 )
+HELD_LINE = re.compile(
+    r"^tcx: held (\w+)(?: (\d+) size (\d+))? bytes (\d+) percent (\d+\.\d)"
+    r", ([\w ]+)$",
+    re.MULTILINE,
+)
+HELD_ROWS = (
+    "in_use cpu_caches thread_caches run_caches transfer_caches class "
+    "other_classes span_tails kept_huge_pages parts_of_huge_pages "
+    "other_free_pages metadata"
+).split()
+COVERAGE_LINE = re.compile(
+    r"^tcx: coverage huge_covered_bytes (\d+) of_resident_bytes (\d+)"
+    r" percent (\d+\.\d) mappings (\d+)$",
+    re.MULTILINE,
+)
+
+
+def percent(part, whole):
+    """As the report rounds."""
+    tenths = (part * 1000 + whole // 2) // whole if whole else 0
+    return "%d.%d" % divmod(tenths, 10)
 
 
 def names_of_def():
@@ -81,7 +102,57 @@ class ReportTest(unittest.TestCase):
         for match in CLASS_LINE.finditer(block):
             live += int(match.group(2)) * int(match.group(3))
         self.assertEqual(live, figures["allocated_bytes"])
+        self.check_held(block, figures)
+        self.check_coverage(block)
         return figures
+
+    def check_held(self, block, figures):
+        """Why memory is held: the rows and their sum."""
+        rows = HELD_LINE.findall(block)
+        names = [row[0] for row in rows]
+        self.assertEqual(len(rows), block.count("\ntcx: held "))
+        self.assertLessEqual(names.count("class"), 5)
+        without_more = [
+            name for i, name in enumerate(names) if name not in names[:i]
+        ]
+        expected = [n for n in HELD_ROWS if n != "class" or n in names]
+        self.assertEqual(without_more, expected)
+        resident = figures["resident_bytes"]
+        self.assertEqual(sum(int(row[3]) for row in rows), resident)
+        for row in rows:
+            self.assertEqual(row[4], percent(int(row[3]), resident), row)
+        held = {row[0]: int(row[3]) for row in rows}
+        self.assertEqual(held["in_use"], figures["allocated_bytes"])
+        self.assertEqual(
+            held["kept_huge_pages"]
+            + held["parts_of_huge_pages"]
+            + held["other_free_pages"],
+            figures["page_free_bytes"],
+        )
+        self.check_held_classes(block, rows)
+
+    def check_held_classes(self, block, rows):
+        classes = {m.group(1): m for m in CLASS_LINE.finditer(block)}
+        listed = [row for row in rows if row[0] == "class"]
+        sizes = [int(row[3]) for row in listed]
+        self.assertEqual(sizes, sorted(sizes, reverse=True))
+        for _, number, size, _, _, why in listed:
+            line = classes[number]
+            self.assertEqual(line.group(2), size)
+            out = sum(int(line.group(i)) for i in (3, 4, 5))
+            self.assertEqual(
+                why,
+                "waiting for %d objects of %s spans" % (out, line.group(7)),
+            )
+
+    def check_coverage(self, block):
+        (match,) = COVERAGE_LINE.finditer(block)
+        covered, resident, mappings = (int(match.group(i)) for i in (1, 2, 4))
+        self.assertLessEqual(covered, resident)
+        self.assertEqual(match.group(3), percent(covered, resident))
+        # What the program has written to, of 3000 objects of 4500 bytes.
+        self.assertGreater(resident, 8 << 20)
+        self.assertGreater(mappings, 0)
 
     def test_malloc_stats(self):
         code, _, err = run("stats")
@@ -106,7 +177,9 @@ class ReportTest(unittest.TestCase):
         lines = [line for line in block.splitlines()[1:] if line]
         for line in lines:
             self.assertRegex(
-                line, r"^tcx: (\w+ \d+|(front end|cpu|class|lock|os|setting) .*)$"
+                line,
+                r"^tcx: (\w+ \d+|"
+                r"(front end|cpu|class|held|coverage|lock|os|setting) .*)$",
             )
 
     def test_settings_and_their_sources(self):
@@ -115,6 +188,42 @@ class ReportTest(unittest.TestCase):
             "tcx: setting thread_cache %d (environment)\n" % (64 << 20), err
         )
         self.assertIn("tcx: setting harden 0 (default)\n", err)
+
+    def figures_with(self, **environment):
+        code, _, err = run("stats", **environment)
+        self.assertEqual(code, 0, err)
+        (block,) = [text for _, text in blocks_of(err)]
+        return self.check_block(block)
+
+    def test_limits(self):
+        none = self.figures_with()
+        for name in (
+            "soft_limit_bytes",
+            "hard_limit_bytes",
+            "soft_limit_hits",
+            "hard_limit_hits",
+            "limit_released_bytes",
+            "limit_refused",
+        ):
+            self.assertEqual(none[name], 0, name)
+        soft = self.figures_with(TCX_LIMIT="8M")
+        self.assertEqual(soft["soft_limit_bytes"], 8 << 20)
+        self.assertEqual(soft["hard_limit_bytes"], 0)
+        self.assertGreater(soft["soft_limit_hits"], 0)
+        self.assertEqual(soft["limit_refused"], 0)
+        # The last object, of 10 MiB, is refused.
+        limit = none["resident_bytes"] - (8 << 20)
+        hard = self.figures_with(TCX_HARD_LIMIT=str(limit))
+        self.assertEqual(hard["hard_limit_bytes"], limit)
+        self.assertGreater(hard["hard_limit_hits"], 0)
+        self.assertGreater(hard["limit_refused"], 0)
+        self.assertEqual(hard["large_bytes"], 0)
+        self.assertLessEqual(hard["resident_bytes"], limit)
+
+    def test_background(self):
+        self.assertEqual(self.figures_with()["background_threads"], 0)
+        with_thread = self.figures_with(TCX_BACKGROUND="on")
+        self.assertEqual(with_thread["background_threads"], 1)
 
     def test_report_without_memory_is_whole(self):
         code, _, err = run("no_memory")

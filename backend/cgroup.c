@@ -1,0 +1,251 @@
+// cgroup.c -- finds the group and reads its files. See cgroup.h.
+#include "backend/cgroup.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/fmt.h"
+#include "base/os_files.h"
+
+#define LINE_BYTES_MAX 1024
+// Version 1 has no word for "none" but a number near 2^63.
+#define NO_LIMIT_BYTES ((uint64_t)1 << 60)
+
+// -- Texts --------------------------------------------------------------------
+
+// Not terminated.
+struct text {
+  const char *start;
+  size_t bytes;
+};
+
+static struct text make(const char *start, size_t bytes) {
+  return (struct text){start, bytes};
+}
+
+static bool is_word(struct text text, const char *word) {
+  return strlen(word) == text.bytes &&
+         memcmp(text.start, word, text.bytes) == 0;
+}
+
+// Cuts off what is before the first `end`, or all.
+static struct text cut(struct text *rest, char end) {
+  struct text all = *rest;
+  const char *stop =
+      all.bytes > 0 ? (const char *)memchr(all.start, end, all.bytes) : NULL;
+  size_t bytes = stop != NULL ? (size_t)(stop - all.start) : all.bytes;
+  size_t gone = bytes + (stop != NULL);
+  *rest = make(all.start + gone, all.bytes - gone);
+  return make(all.start, bytes);
+}
+
+// Whether a list with commas has the word.
+static bool has_word(struct text list, const char *word) {
+  while (list.bytes > 0) {
+    if (is_word(cut(&list, ','), word))
+      return true;
+  }
+  return false;
+}
+
+// Calls `visit` for each line until it returns true; whether it did. Lines that
+// are too long are passed over.
+static bool each_line(const char *path,
+                      bool (*visit)(struct text line, void *arg), void *arg) {
+  char buffer[LINE_BYTES_MAX];
+  uint64_t offset = 0;
+  bool is_inside = false;  // of a line that is passed over
+  for (;;) {
+    intptr_t got = tcx_os_read_file(path, offset, buffer, sizeof buffer);
+    if (got <= 0)
+      return false;
+    struct text rest = make(buffer, (size_t)got);
+    size_t used = 0;
+    while (memchr(rest.start, '\n', rest.bytes) != NULL) {
+      struct text line = cut(&rest, '\n');
+      used += line.bytes + 1;
+      if (!is_inside && visit(line, arg))
+        return true;
+      is_inside = false;
+      if (rest.bytes == 0)
+        break;
+    }
+    if (used == 0 && (size_t)got < sizeof buffer)
+      return !is_inside && visit(rest, arg);  // The last one has no end.
+    is_inside |= used == 0;
+    offset += used > 0 ? used : (size_t)got;
+  }
+}
+
+// -- Finding ------------------------------------------------------------------
+
+struct search {
+  struct tcx_cgroup *group;
+  unsigned version;  // of the line that was found
+  char path[TCX_CGROUP_PATH_BYTES];
+};
+
+static bool keep(struct text text, char *out) {
+  if (text.bytes >= TCX_CGROUP_PATH_BYTES)
+    return false;
+  memcpy(out, text.start, text.bytes);
+  out[text.bytes] = 0;
+  return true;
+}
+
+// "4:memory:/path", and of version 2 "0::/path". One of version 1 ends it.
+static bool visit_group(struct text line, void *arg) {
+  struct search *search = (struct search *)arg;
+  struct text number = cut(&line, ':');
+  struct text controllers = cut(&line, ':');
+  unsigned version = 0;
+  if (has_word(controllers, "memory"))
+    version = 1;
+  else if (is_word(number, "0") && controllers.bytes == 0)
+    version = 2;
+  if (version != 0 && keep(line, search->path))
+    search->version = version;
+  return version == 1 && search->version == 1;
+}
+
+// The folder of a path under a mount of the part of the tree below `root`.
+static bool join(struct tcx_cgroup *self, struct text mount, struct text root,
+                 const char *path) {
+  size_t skip = is_word(root, "/") ? 0 : root.bytes;
+  if (strncmp(path, root.start, skip) != 0 ||
+      (path[skip] != '/' && path[skip] != 0)) {
+    return false;  // Another part: a bind mount of a container.
+  }
+  path += skip;
+  if (path[0] == '/' && path[1] == 0)
+    path++;
+  size_t bytes = strlen(path);
+  if (mount.bytes + bytes >= sizeof self->path)
+    return false;
+  memcpy(self->path, mount.start, mount.bytes);
+  memcpy(self->path + mount.bytes, path, bytes + 1);
+  self->root_bytes = (uint32_t)mount.bytes;
+  return true;
+}
+
+// "31 23 0:28 /root /mount options optional ... - type source options"
+static bool visit_mount(struct text line, void *arg) {
+  struct search *search = (struct search *)arg;
+  struct text fields[5];
+  for (int i = 0; i < 5; i++)
+    fields[i] = cut(&line, ' ');
+  while (line.bytes > 0 && !is_word(cut(&line, ' '), "-")) {
+  }
+  struct text type = cut(&line, ' ');
+  (void)cut(&line, ' ');
+  bool fits = search->version == 2
+                  ? is_word(type, "cgroup2")
+                  : is_word(type, "cgroup") && has_word(line, "memory");
+  return fits && join(search->group, fields[4], fields[3], search->path);
+}
+
+bool tcx_cgroup_find(struct tcx_cgroup *self) {
+  struct search search = {.group = self};
+  self->version = 0;
+  (void)each_line("/proc/self/cgroup", visit_group, &search);
+  if (search.version == 0 ||
+      !each_line("/proc/self/mountinfo", visit_mount, &search)) {
+    return false;
+  }
+  self->version = search.version;
+  return true;
+}
+
+// -- Reading ------------------------------------------------------------------
+
+// Bytes of `path` that name the folder of a level; 0: there is none.
+static size_t folder_bytes(const struct tcx_cgroup *self, unsigned level) {
+  size_t bytes = strlen(self->path);
+  TCX_ASSERT(bytes >= self->root_bytes);
+  for (; level > 0; level--) {
+    if (bytes <= self->root_bytes)
+      return 0;
+    while (bytes > self->root_bytes && self->path[bytes - 1] != '/')
+      bytes--;
+    if (bytes > self->root_bytes)
+      bytes--;  // The slash.
+  }
+  return bytes;
+}
+
+struct folder {
+  const struct tcx_cgroup *group;
+  size_t bytes;
+};
+
+static void name_file(char *out, const struct folder *folder,
+                      const char *name) {
+  size_t bytes = strlen(name);
+  TCX_ASSERT(bytes < 64);
+  memcpy(out, folder->group->path, folder->bytes);
+  out[folder->bytes] = '/';
+  memcpy(out + folder->bytes + 1, name, bytes + 1);
+}
+
+static bool read_number(const struct folder *folder, const char *name,
+                        uint64_t *out) {
+  char path[TCX_CGROUP_PATH_BYTES + 64];
+  name_file(path, folder, name);
+  return tcx_os_read_number(path, out);
+}
+
+// A line of memory.stat: the name, a blank, a number.
+struct entry {
+  const char *name;
+  uint64_t value;
+};
+
+static bool visit_entry(struct text line, void *arg) {
+  struct entry *entry = (struct entry *)arg;
+  return is_word(cut(&line, ' '), entry->name) &&
+         tcx_os_parse_number(line.start, line.bytes, &entry->value);
+}
+
+static uint64_t read_droppable(const struct folder *folder) {
+  bool is_first = folder->group->version == 1;
+  struct entry entry = {is_first ? "total_inactive_file" : "inactive_file", 0};
+  char path[TCX_CGROUP_PATH_BYTES + 64];
+  name_file(path, folder, "memory.stat");
+  return each_line(path, visit_entry, &entry) ? entry.value : 0;
+}
+
+static uint64_t read_limit(const struct folder *folder) {
+  static const char *const names[][2] = {
+      {"memory.limit_in_bytes", "memory.limit_in_bytes"},
+      {"memory.max", "memory.high"}};
+  uint64_t least = UINT64_MAX;
+  for (int i = 0; i < 2; i++) {
+    uint64_t limit;
+    const char *name = names[folder->group->version - 1][i];
+    if (read_number(folder, name, &limit) && limit < least)
+      least = limit;
+  }
+  return least < NO_LIMIT_BYTES ? least : UINT64_MAX;
+}
+
+bool tcx_cgroup_read(const struct tcx_cgroup *self, unsigned level,
+                     struct tcx_cgroup_memory *out) {
+  if (self->version == 0 || level >= TCX_CGROUP_LEVELS_MAX)
+    return false;
+  struct folder folder = {self, folder_bytes(self, level)};
+  if (folder.bytes == 0)
+    return false;
+  *out = (struct tcx_cgroup_memory){UINT64_MAX, 0};
+  const char *name =
+      self->version == 1 ? "memory.usage_in_bytes" : "memory.current";
+  // The root of the tree has neither limit nor charge in version 2.
+  if (!read_number(&folder, name, &out->charge_bytes))
+    return level > 0 || folder.bytes == self->root_bytes;
+  out->limit_bytes = read_limit(&folder);
+  if (out->limit_bytes == UINT64_MAX)
+    return true;
+  uint64_t droppable = read_droppable(&folder);
+  out->charge_bytes =
+      out->charge_bytes > droppable ? out->charge_bytes - droppable : 0;
+  return true;
+}
