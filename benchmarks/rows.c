@@ -223,27 +223,36 @@ static size_t run_four_nested(size_t count, size_t arg) {
 }
 
 struct tcx_job {
+  row_function *run;
   size_t count;
   size_t size;
 };
 
-static void *pair_thread(void *arg) {
+static void *job_thread(void *arg) {
   const struct tcx_job *job = (const struct tcx_job *)arg;
-  run_pair(job->count, job->size);
+  job->run(job->count, job->size);
   return NULL;
 }
 
-// `count` pairs on each of two threads at once.
-static size_t run_pair_two_threads(size_t count, size_t size) {
-  struct tcx_job job = {count, size};
+// `count` operations on each of two threads at once.
+static size_t run_two_threads(row_function *run, size_t count, size_t size) {
+  struct tcx_job job = {run, count, size};
   pthread_t other;
-  if (pthread_create(&other, NULL, pair_thread, &job) != 0) {
+  if (pthread_create(&other, NULL, job_thread, &job) != 0) {
     fputs("rows: pthread_create failed\n", stderr);
     exit(1);
   }
-  run_pair(count, size);
+  run(count, size);
   pthread_join(other, NULL);
   return count;
+}
+
+static size_t run_pair_two_threads(size_t count, size_t size) {
+  return run_two_threads(run_pair, count, size);
+}
+
+static size_t run_pair_written_two_threads(size_t count, size_t size) {
+  return run_two_threads(run_pair_written, count, size);
 }
 
 static const struct tcx_row rows[] = {
@@ -264,6 +273,18 @@ static const struct tcx_row rows[] = {
     {"pair_256k", run_pair_written, 256 * TCX_KIB, 1},
     {"pair_1m", run_pair_written, 1 * TCX_MIB, 1},
     {"pair_4m", run_pair_written, 4 * TCX_MIB, 1},
+    {"untouched_32k", run_pair, 32 * TCX_KIB, 1},
+    {"untouched_256k", run_pair, 256 * TCX_KIB, 1},
+    {"untouched_1m", run_pair, 1 * TCX_MIB, 1},
+    {"untouched_4m", run_pair, 4 * TCX_MIB, 1},
+    {"pair_32k_2threads", run_pair_written_two_threads, 32 * TCX_KIB, 2},
+    {"pair_256k_2threads", run_pair_written_two_threads, 256 * TCX_KIB, 2},
+    {"pair_1m_2threads", run_pair_written_two_threads, 1 * TCX_MIB, 2},
+    {"pair_4m_2threads", run_pair_written_two_threads, 4 * TCX_MIB, 2},
+    {"untouched_32k_2threads", run_pair_two_threads, 32 * TCX_KIB, 2},
+    {"untouched_256k_2threads", run_pair_two_threads, 256 * TCX_KIB, 2},
+    {"untouched_1m_2threads", run_pair_two_threads, 1 * TCX_MIB, 2},
+    {"untouched_4m_2threads", run_pair_two_threads, 4 * TCX_MIB, 2},
     {"pair_64_2threads", run_pair_two_threads, 64, 2},
     {"turns_2", run_two_by_turns, 0, 1},
     {"turns_8", run_eight_by_turns, 0, 1},
