@@ -22,6 +22,7 @@ def tcx_products(
         exported_symbols,
         no_libstdcxx,
         preload_only = [],
+        archive_only = [],
         frontends = [],
         backends = [],
         page_sizes = []):
@@ -40,6 +41,7 @@ def tcx_products(
       exported_symbols: a file of those names, for the archive.
       no_libstdcxx: defines what would need libstdc++, for the .so and the .a.
       preload_only: beside them in the .so.
+      archive_only: beside them in the .a.
       frontends: of "percpu", "perthread".
       backends: of "hpaa", "pageheap".
       page_sizes: of "4k", "32k", "256k".
@@ -78,7 +80,7 @@ def tcx_products(
         deps = [
             shared_library,
             no_libstdcxx,
-        ],
+        ] + archive_only,
     )
     variant_binary(
         name = "lib%s_release" % name,

@@ -1,8 +1,7 @@
 // opener.c -- opens a library that brings a tcx of its own.
 //
-// usage: opener tcx PATH      libtcx.so itself: its malloc is there by dlsym
-// and
-//                             works, also in a thread that is older; the
+// usage: opener tcx PATH      libtcx.so itself: its malloc is there by dlsym,
+//                             and works, also in a thread that is older; the
 //                             process keeps the malloc it had
 //        opener foreign PATH  the same, and one pointer of glibc's to its free
 //        opener linked PATH USABLE   opened_library.c: host and library call
@@ -77,8 +76,12 @@ static void check_linked(const char *path, int flags, size_t usable) {
   opened_free(keep(malloc(100)));
   if ((flags & RTLD_DEEPBIND) == 0)
     free(opened_malloc(100));
+  void *object = opened_malloc(100);
   use_malloc();
   CHECK(dlclose(library) == 0);
+  // It stays: the kernel may still read a descriptor of its sequences.
+  CHECK(dlopen(path, RTLD_LAZY | RTLD_NOLOAD) == library);
+  opened_free(object);
   use_malloc();
 }
 
