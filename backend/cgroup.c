@@ -1,6 +1,7 @@
 // cgroup.c -- finds the group and reads its files. See cgroup.h.
 #include "backend/cgroup.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -48,30 +49,35 @@ static bool has_word(struct text list, const char *word) {
   return false;
 }
 
-// Calls `visit` for each line until it returns true; whether it did. Lines that
-// are too long are passed over.
-static bool each_line(const char *path,
-                      bool (*visit)(struct text line, void *arg), void *arg) {
+// ENODEV: the folder went after the file was opened.
+static int error_of(intptr_t got) {
+  return got == -ENODEV ? ENOENT : (int)-got;
+}
+
+// Calls `visit` for each line until it returns true; ENOENT: for none, or there
+// is no such file. Lines that are too long are passed over.
+static int each_line(const char *path,
+                     bool (*visit)(struct text line, void *arg), void *arg) {
   char buffer[LINE_BYTES_MAX];
   uint64_t offset = 0;
   bool is_inside = false;  // of a line that is passed over
   for (;;) {
     intptr_t got = tcx_os_read_file(path, offset, buffer, sizeof buffer);
     if (got <= 0)
-      return false;
+      return got < 0 ? error_of(got) : ENOENT;
     struct text rest = make(buffer, (size_t)got);
     size_t used = 0;
     while (memchr(rest.start, '\n', rest.bytes) != NULL) {
       struct text line = cut(&rest, '\n');
       used += line.bytes + 1;
       if (!is_inside && visit(line, arg))
-        return true;
+        return 0;
       is_inside = false;
       if (rest.bytes == 0)
         break;
     }
     if (used == 0 && (size_t)got < sizeof buffer)
-      return !is_inside && visit(rest, arg);  // The last one has no end.
+      return !is_inside && visit(rest, arg) ? 0 : ENOENT;  // It has no end.
     is_inside |= used == 0;
     offset += used > 0 ? used : (size_t)got;
   }
@@ -144,16 +150,17 @@ static bool visit_mount(struct text line, void *arg) {
   return fits && join(search->group, fields[4], fields[3], search->path);
 }
 
-bool tcx_cgroup_find(struct tcx_cgroup *self) {
+int tcx_cgroup_find(struct tcx_cgroup *self) {
   struct search search = {.group = self};
-  self->version = 0;
-  (void)each_line("/proc/self/cgroup", visit_group, &search);
-  if (search.version == 0 ||
-      !each_line("/proc/self/mountinfo", visit_mount, &search)) {
-    return false;
-  }
-  self->version = search.version;
-  return true;
+  int error = each_line("/proc/self/cgroup", visit_group, &search);
+  // Of version 2 the last line has it, and none ends the search.
+  if (error == ENOENT && search.version != 0)
+    error = 0;
+  if (error == 0)
+    error = each_line("/proc/self/mountinfo", visit_mount, &search);
+  if (error == 0 || error == ENOENT)
+    self->version = error == 0 ? search.version : 0;
+  return error;
 }
 
 // -- Reading ------------------------------------------------------------------
@@ -187,11 +194,16 @@ static void name_file(char *out, const struct folder *folder,
   memcpy(out + folder->bytes + 1, name, bytes + 1);
 }
 
-static bool read_number(const struct folder *folder, const char *name,
-                        uint64_t *out) {
+// ENOENT too where there is something else in it.
+static int read_number(const struct folder *folder, const char *name,
+                       uint64_t *out) {
   char path[TCX_CGROUP_PATH_BYTES + 64];
+  char text[32];
   name_file(path, folder, name);
-  return tcx_os_read_number(path, out);
+  intptr_t got = tcx_os_read_file(path, 0, text, sizeof text);
+  if (got < 0)
+    return error_of(got);
+  return tcx_os_parse_number(text, (size_t)got, out) ? 0 : ENOENT;
 }
 
 // A line of memory.stat: the name, a blank, a number.
@@ -206,46 +218,62 @@ static bool visit_entry(struct text line, void *arg) {
          tcx_os_parse_number(line.start, line.bytes, &entry->value);
 }
 
-static uint64_t read_droppable(const struct folder *folder) {
+static int read_droppable(const struct folder *folder, uint64_t *out) {
   bool is_first = folder->group->version == 1;
   struct entry entry = {is_first ? "total_inactive_file" : "inactive_file", 0};
   char path[TCX_CGROUP_PATH_BYTES + 64];
   name_file(path, folder, "memory.stat");
-  return each_line(path, visit_entry, &entry) ? entry.value : 0;
+  int error = each_line(path, visit_entry, &entry);
+  *out = entry.value;
+  return error == ENOENT ? 0 : error;
 }
 
-static uint64_t read_limit(const struct folder *folder) {
+static int read_limit(const struct folder *folder, uint64_t *out) {
   static const char *const names[][2] = {
       {"memory.limit_in_bytes", "memory.limit_in_bytes"},
       {"memory.max", "memory.high"}};
   uint64_t least = UINT64_MAX;
   for (int i = 0; i < 2; i++) {
-    uint64_t limit;
+    uint64_t limit = UINT64_MAX;
     const char *name = names[folder->group->version - 1][i];
-    if (read_number(folder, name, &limit) && limit < least)
-      least = limit;
+    int error = read_number(folder, name, &limit);
+    if (error != 0 && error != ENOENT)
+      return error;
+    least = limit < least ? limit : least;
   }
-  return least < NO_LIMIT_BYTES ? least : UINT64_MAX;
+  *out = least < NO_LIMIT_BYTES ? least : UINT64_MAX;
+  return 0;
 }
 
-bool tcx_cgroup_read(const struct tcx_cgroup *self, unsigned level,
-                     struct tcx_cgroup_memory *out) {
+// Whether a level has no charge, and so no limit, rather than that it could not
+// be read this time: the root of the tree in version 2, and what is not for
+// this process to see above its own folder.
+static bool is_unlimited(const struct folder *folder, unsigned level,
+                         int error) {
+  if (level > 0)
+    return error == ENOENT || error == EACCES || error == EPERM;
+  return error == ENOENT && folder->bytes == folder->group->root_bytes;
+}
+
+int tcx_cgroup_read(const struct tcx_cgroup *self, unsigned level,
+                    struct tcx_cgroup_memory *out) {
   if (self->version == 0 || level >= TCX_CGROUP_LEVELS_MAX)
-    return false;
+    return ENOENT;
   struct folder folder = {self, folder_bytes(self, level)};
   if (folder.bytes == 0)
-    return false;
+    return ENOENT;
   *out = (struct tcx_cgroup_memory){UINT64_MAX, 0};
   const char *name =
       self->version == 1 ? "memory.usage_in_bytes" : "memory.current";
-  // The root of the tree has neither limit nor charge in version 2.
-  if (!read_number(&folder, name, &out->charge_bytes))
-    return level > 0 || folder.bytes == self->root_bytes;
-  out->limit_bytes = read_limit(&folder);
-  if (out->limit_bytes == UINT64_MAX)
-    return true;
-  uint64_t droppable = read_droppable(&folder);
+  int error = read_number(&folder, name, &out->charge_bytes);
+  if (error != 0)
+    return is_unlimited(&folder, level, error) ? 0 : error;
+  error = read_limit(&folder, &out->limit_bytes);
+  if (error != 0 || out->limit_bytes == UINT64_MAX)
+    return error;
+  uint64_t droppable = 0;
+  error = read_droppable(&folder, &droppable);
   out->charge_bytes =
       out->charge_bytes > droppable ? out->charge_bytes - droppable : 0;
-  return true;
+  return error;
 }

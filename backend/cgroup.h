@@ -38,14 +38,16 @@ struct tcx_cgroup_memory {
   uint64_t charge_bytes;  // without what the kernel can drop at once
 };
 
-// Where the group is now. False: none that could be found, version is 0.
-bool tcx_cgroup_find(struct tcx_cgroup *self);
+// Where the group is now. 0; ENOENT: none that could be found, version is 0;
+// another error: the files could not be read this time (a process may have no
+// descriptor left), and all is as it was.
+TCX_NODISCARD int tcx_cgroup_find(struct tcx_cgroup *self);
 
-// False: there is no such level, or the folder of level 0 is gone. A folder
-// above it, or where the tree is mounted, that has no charge has no limit.
-TCX_NODISCARD bool tcx_cgroup_read(const struct tcx_cgroup *self,
-                                   unsigned level,
-                                   struct tcx_cgroup_memory *out);
+// 0; ENOENT: there is no such level, or the folder of level 0 is gone; another
+// error: it could not be read this time. A folder above it, or where the tree
+// is mounted, that has no charge has no limit.
+TCX_NODISCARD int tcx_cgroup_read(const struct tcx_cgroup *self, unsigned level,
+                                  struct tcx_cgroup_memory *out);
 
 TCX_END_DECLS
 

@@ -187,7 +187,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
   }
   Found want = Find(&files);
   tcx_cgroup group;
-  TCX_CHECK(tcx_cgroup_find(&group) == (want.version != 0));
+  TCX_CHECK((tcx_cgroup_find(&group) == 0) == (want.version != 0));
   TCX_CHECK(group.version == want.version);
   if (want.version == 0)
     return 0;
@@ -215,7 +215,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes) {
   tcx_limits_check(&limits);
   uint64_t least = kNone;
   tcx_cgroup_memory memory;
-  for (unsigned level = 0; tcx_cgroup_read(&group, level, &memory); level++) {
+  for (unsigned level = 0; tcx_cgroup_read(&group, level, &memory) == 0;
+       level++) {
     TCX_CHECK(level < TCX_CGROUP_LEVELS_MAX);
     if (memory.limit_bytes == kNone)
       continue;

@@ -4,6 +4,7 @@
 // outside of containers, as texts; then the files of this machine.
 #include "backend/cgroup.h"
 
+#include <errno.h>
 #include <gtest/gtest.h>
 #include <string.h>
 
@@ -34,7 +35,7 @@ const char kGroupsOne[] =
 class CgroupTest : public testing::Test {
  protected:
   bool Find() {
-    bool found = tcx_cgroup_find(&group_);
+    bool found = tcx_cgroup_find(&group_) == 0;
     EXPECT_EQ(found, group_.version != 0);
     return found;
   }
@@ -44,8 +45,9 @@ class CgroupTest : public testing::Test {
   // "limit charge" of a level, or "none".
   std::string Read(unsigned level) {
     tcx_cgroup_memory memory;
-    if (!tcx_cgroup_read(&group_, level, &memory))
-      return "none";
+    int error = tcx_cgroup_read(&group_, level, &memory);
+    if (error != 0)
+      return error == ENOENT ? "none" : strerrorname_np(error);
     std::string limit = memory.limit_bytes == kNone
                             ? "max"
                             : std::to_string(memory.limit_bytes);
@@ -201,6 +203,46 @@ TEST_F(CgroupTest, FolderThatIsGone) {
   EXPECT_EQ(Read(0), "none");
 }
 
+// Unlike what is gone, it says nothing about limits.
+TEST_F(CgroupTest, WhatCannotBeReadThisTime) {
+  files_[kMounts] = kMountTwo;
+  files_[kGroup] = "0::/a/b\n";
+  std::string root = "/sys/fs/cgroup";
+  for (const char *folder : {"/a/b", "/a"}) {
+    files_[root + folder + "/memory.max"] = "1000\n";
+    files_[root + folder + "/memory.current"] = "100\n";
+  }
+  ASSERT_TRUE(Find());
+  int error = EMFILE;
+  std::string failing;
+  files_.error_of = [&](const std::string &path) {
+    return path == failing ? error : 0;
+  };
+  for (const char *file :
+       {"/memory.current", "/memory.max", "/memory.high", "/memory.stat"}) {
+    failing = root + "/a/b" + file;
+    EXPECT_EQ(Read(0), "EMFILE") << file;
+    EXPECT_EQ(Read(1), "1000 100");
+    failing = root + "/a" + file;
+    EXPECT_EQ(Read(1), "EMFILE") << file;
+  }
+  failing = root + "/memory.current";
+  EXPECT_EQ(Read(2), "EMFILE") << "where it is mounted";
+  error = EACCES;
+  EXPECT_EQ(Read(2), "max 0") << "it is not for this process to see";
+  failing = root + "/a/b/memory.current";
+  EXPECT_EQ(Read(0), "EACCES");
+  error = ENODEV;
+  EXPECT_EQ(Read(0), "none");
+  error = EMFILE;
+  for (const char *file : {kGroup, kMounts}) {
+    failing = file;
+    EXPECT_EQ(tcx_cgroup_find(&group_), EMFILE);
+    EXPECT_EQ(group_.path, root + "/a/b") << "as it was";
+    EXPECT_EQ(group_.version, 2u);
+  }
+}
+
 TEST_F(CgroupTest, LevelsEndAtTheMount) {
   files_[kMounts] = kMountTwo;
   std::string path = "/";
@@ -210,17 +252,17 @@ TEST_F(CgroupTest, LevelsEndAtTheMount) {
   ASSERT_TRUE(Find());
   unsigned level = 0;
   tcx_cgroup_memory memory;
-  while (tcx_cgroup_read(&group_, level, &memory) || level == 0)
+  while (tcx_cgroup_read(&group_, level, &memory) == 0 || level == 0)
     level++;
   EXPECT_EQ(level, unsigned{TCX_CGROUP_LEVELS_MAX});
 }
 
 TEST(CgroupMachineTest, ReadsThisMachine) {
   tcx_cgroup group;
-  if (!tcx_cgroup_find(&group))
+  if (tcx_cgroup_find(&group) != 0)
     GTEST_SKIP() << "no cgroup of memory here";
   tcx_cgroup_memory memory;
-  if (!tcx_cgroup_read(&group, 0, &memory))
+  if (tcx_cgroup_read(&group, 0, &memory) != 0)
     GTEST_SKIP() << "the folder cannot be read from here";
   EXPECT_GT(memory.charge_bytes, 0u);
   EXPECT_GE(memory.limit_bytes, memory.charge_bytes);

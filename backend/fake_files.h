@@ -35,6 +35,8 @@ class FakeFiles {
   intptr_t thp_disable = 0;
   unsigned reads = 0;
   std::function<void()> on_read;  // after it was counted
+  // Of a read that fails; 0: it does not.
+  std::function<int(const std::string &path)> error_of;
 
  private:
   static intptr_t Read(const char *path, uint64_t offset, char *buffer,
@@ -42,6 +44,9 @@ class FakeFiles {
     self_->reads++;
     if (self_->on_read)
       self_->on_read();
+    int error = self_->error_of ? self_->error_of(path) : 0;
+    if (error != 0)
+      return -error;
     auto file = self_->texts.find(path);
     if (file == self_->texts.end())
       return -ENOENT;

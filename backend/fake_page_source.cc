@@ -50,11 +50,13 @@ struct FakePageSource::Ops {
   static bool Resize(tcx_page_source *source, tcx_span *span, size_t pages) {
     return Self(source)->Resize(span, pages);
   }
-  static size_t Release(tcx_page_source *source, size_t bytes) {
-    return Self(source)->Release(bytes);
+  static size_t Release(tcx_page_source *source, size_t bytes,
+                        tcx_page_release kind) {
+    return Self(source)->Release(bytes, kind);
   }
   static size_t Maintain(tcx_page_source *source, uint64_t now_ms,
-                         size_t bytes_max) {
+                         size_t bytes_max, bool may_grow) {
+    Self(source)->may_grow_ = may_grow;
     return Self(source)->Maintain(now_ms, bytes_max);
   }
   static uint64_t DueMs(tcx_page_source *source, uint64_t now_ms) {
@@ -80,8 +82,9 @@ struct FakePageSource::Ops {
   }
 
   static constexpr tcx_page_source_ops kTable = {
-      "fake",      Allocate, Deallocate, Resize, Release, Maintain, DueMs,
-      ReleasePart, nullptr,  Stats,      Lock,   Unlock,  Unlock,   Check};
+      "fake",  Allocate, Deallocate, Resize,      nullptr,
+      Release, Maintain, DueMs,      ReleasePart, nullptr,
+      Stats,   Lock,     Unlock,     Unlock,      Check};
 };
 
 constexpr tcx_page_source_ops FakePageSource::Ops::kTable;
@@ -270,8 +273,20 @@ size_t FakePageSource::ReleaseFreedBy(uint64_t ms, size_t bytes) {
   return released;
 }
 
-size_t FakePageSource::Release(size_t bytes) {
+void FakePageSource::SetFragmented(size_t pages) {
   std::lock_guard<std::mutex> guard(mutex_);
+  fragmented_ = pages;
+}
+
+size_t FakePageSource::KeptPages() const {
+  return written_.size() - std::min(written_.size(), fragmented_);
+}
+
+size_t FakePageSource::Release(size_t bytes, tcx_page_release kind) {
+  std::lock_guard<std::mutex> guard(mutex_);
+  last_release_ = kind;
+  if (kind == TCX_PAGE_RELEASE_KEPT)
+    bytes = std::min(bytes, KeptPages() << TCX_PAGE_SHIFT);
   return ReleaseFreedBy(UINT64_MAX, bytes);
 }
 
@@ -329,7 +344,8 @@ void FakePageSource::Stats(tcx_page_source_stats *out) const {
   out->mapped_bytes = kArenaBytes;
   out->in_use_bytes = live << TCX_PAGE_SHIFT;
   out->free_bytes = static_cast<uint64_t>(written_.size()) << TCX_PAGE_SHIFT;
-  out->kept_bytes = out->free_bytes;
+  out->kept_bytes = static_cast<uint64_t>(KeptPages()) << TCX_PAGE_SHIFT;
+  out->fragmented_bytes = out->free_bytes - out->kept_bytes;
   out->released_bytes = (FreePages() - written_.size()) << TCX_PAGE_SHIFT;
   out->spans_allocated = allocations_;
   out->spans_deallocated = deallocations_;

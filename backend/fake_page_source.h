@@ -11,6 +11,7 @@
 #ifndef TCX_BACKEND_FAKE_PAGE_SOURCE_H_
 #define TCX_BACKEND_FAKE_PAGE_SOURCE_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -44,6 +45,17 @@ class FakePageSource {
   // From now on nothing can be given back, or it can be again.
   void RefuseReleases(bool refuses);
 
+  // So many of the free pages are not kept whole.
+  void SetFragmented(size_t pages);
+
+  // As it was last told.
+  bool may_grow() const {
+    return may_grow_;
+  }
+  tcx_page_release last_release() const {
+    return last_release_;
+  }
+
   size_t allocations() const;  // that succeeded
   size_t live_spans() const;
 
@@ -59,7 +71,8 @@ class FakePageSource {
   void Deallocate(tcx_span *span);
   bool Resize(tcx_span *span, size_t pages);
   size_t ReleaseFreedBy(uint64_t ms, size_t bytes);
-  size_t Release(size_t bytes);
+  size_t KeptPages() const;
+  size_t Release(size_t bytes, tcx_page_release kind);
   size_t Maintain(uint64_t now_ms, size_t bytes_max);
   uint64_t DueMs(uint64_t now_ms) const;
   bool ReleasePart(const tcx_span *span, void *start, size_t bytes);
@@ -80,6 +93,9 @@ class FakePageSource {
   std::mt19937_64 random_{1};
   size_t left_ = SIZE_MAX;
   bool refuses_releases_ = false;
+  size_t fragmented_ = 0;
+  std::atomic<bool> may_grow_{false};
+  std::atomic<tcx_page_release> last_release_{TCX_PAGE_RELEASE_ALL};
   size_t allocations_ = 0;
   size_t deallocations_ = 0;
 };

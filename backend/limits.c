@@ -1,6 +1,8 @@
 // limits.c -- soft and hard limit. See limits.h.
 #include "backend/limits.h"
 
+#include <errno.h>
+
 #include "base/check.h"
 #include "base/log.h"
 
@@ -52,20 +54,18 @@ static uint64_t room(const struct tcx_cgroup_memory *memory,
   return left > SOFT_MIN_BYTES ? left : SOFT_MIN_BYTES;
 }
 
-// False: the folder is gone; the process was moved to another group.
-static bool read_levels(struct tcx_limits *self, uint64_t resident_bytes,
-                        uint64_t *out) {
+// ENOENT: the folder is gone; the process was moved to another group.
+static int read_levels(const struct tcx_limits *self, uint64_t resident_bytes,
+                       uint64_t *out) {
   struct tcx_cgroup_memory memory;
-  if (!tcx_cgroup_read(&self->group, 0, &memory))
-    return false;
-  uint64_t least = NO_LIMIT;
-  for (unsigned level = 0; tcx_cgroup_read(&self->group, level, &memory);
-       level++) {
+  unsigned level = 0;
+  int error;
+  while ((error = tcx_cgroup_read(&self->group, level, &memory)) == 0) {
     uint64_t left = room(&memory, resident_bytes);
-    least = left < least ? left : least;
+    *out = left < *out ? left : *out;
+    level++;
   }
-  *out = least;
-  return true;
+  return error == ENOENT && level > 0 ? 0 : error;
 }
 
 uint64_t tcx_limits_due_ms(const struct tcx_limits *self,
@@ -78,50 +78,51 @@ uint64_t tcx_limits_due_ms(const struct tcx_limits *self,
                                   : again_ms + READ_SLOW_MS - READ_FAST_MS;
 }
 
-static void seek(struct tcx_limits *self, uint64_t now_ms) {
+static int seek(struct tcx_limits *self, uint64_t now_ms) {
   if (self->was_sought && now_ms - self->sought_ms < SEEK_AGAIN_MS)
-    return;
-  (void)tcx_cgroup_find(&self->group);
-  self->was_sought = true;
+    return 0;
+  int error = tcx_cgroup_find(&self->group);
+  self->was_sought = error == 0;
   self->sought_ms = now_ms;
+  return error;
 }
 
 void tcx_limits_refresh(struct tcx_limits *self, uint64_t resident_bytes,
                         uint64_t now_ms) {
   if (now_ms < tcx_limits_due_ms(self, resident_bytes))
     return;
-  seek(self, now_ms);
   uint64_t left = NO_LIMIT;
-  tcx_counter_add(&self->stats.readings, 1);
   uint64_t wait_ms = READ_FAST_MS;
-  if (!read_levels(self, resident_bytes, &left)) {
+  int error = seek(self, now_ms);
+  if (error == 0)
+    error = read_levels(self, resident_bytes, &left);
+  tcx_counter_add(&self->stats.readings, 1);
+  if (error != 0)
     tcx_counter_add(&self->stats.reading_failures, 1);
+  if (error == ENOENT) {
     self->was_sought = false;
     // tcx_limits_due_ms adds the rest.
     wait_ms = SEEK_AGAIN_MS - READ_SLOW_MS + READ_FAST_MS;
   }
-  tcx_atomic_store_relaxed(&self->auto_bytes, left);
+  // What could not be read this time (no descriptor was left) is as it was.
+  if (error == 0 || error == ENOENT)
+    tcx_atomic_store_relaxed(&self->auto_bytes, left);
   tcx_atomic_store_relaxed(&self->read_again_ms, now_ms + wait_ms);
 }
 
 // -- Hits ---------------------------------------------------------------------
 
-struct tcx_limits_excess tcx_limits_hit(struct tcx_limits *self,
-                                        uint64_t resident_bytes,
-                                        uint64_t more_bytes) {
-  uint64_t wanted = resident_bytes + more_bytes;
+bool tcx_limits_hit_soft(struct tcx_limits *self, uint64_t resident_bytes) {
   uint64_t soft = tcx_limits_soft(self);
-  uint64_t hard = load(&self->hard_bytes);
-  struct tcx_limits_excess excess = {
-      subtract(wanted, soft < hard ? soft : hard),  // Both may change between.
-      subtract(wanted, hard),
-  };
   // One that is not below the hard limit is none of its own.
-  if (excess.soft_bytes > 0 && soft < hard)
+  bool is_hit = resident_bytes > soft && soft < load(&self->hard_bytes);
+  if (is_hit)
     tcx_atomic_fetch_add_relaxed(&self->stats.soft_hits, 1);
-  if (excess.hard_bytes > 0)
-    tcx_atomic_fetch_add_relaxed(&self->stats.hard_hits, 1);
-  return excess;
+  return is_hit;
+}
+
+void tcx_limits_note_hard_hit(struct tcx_limits *self) {
+  tcx_atomic_fetch_add_relaxed(&self->stats.hard_hits, 1);
 }
 
 void tcx_limits_note_released(struct tcx_limits *self, bool was_hard,

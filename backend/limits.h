@@ -1,8 +1,8 @@
 // limits.h -- how much memory the process may hold: soft and hard.
 //
 // PLACE IN THE SYSTEM
-//   page source (each growth of what is resident) --> limits --> cgroup
-//   The limits say by how much they are exceeded; the owner gives memory back.
+//   reclaimer (each growth of what is resident) --> limits --> cgroup
+//   The limits say whether they are exceeded; the owner gives memory back.
 //
 // WHAT IT DECIDES
 //   The soft limit is a number of bytes, or with TCX_LIMIT=auto what the cgroup
@@ -54,8 +54,8 @@ struct tcx_limits_callback {
 struct tcx_limits_stats {
   uint64_t soft_bytes;  // that count now
   uint64_t hard_bytes;
-  uint64_t soft_hits;  // found exceeded; if below the hard one
-  uint64_t hard_hits;
+  uint64_t soft_hits;            // found exceeded; if below the hard one
+  uint64_t hard_hits;            // allocations that met it
   uint64_t soft_released_bytes;  // given back because of it
   uint64_t hard_released_bytes;
   uint64_t refused;  // allocations that failed at the hard limit
@@ -108,26 +108,19 @@ uint64_t tcx_limits_due_ms(const struct tcx_limits *self,
 void tcx_limits_refresh(struct tcx_limits *self, uint64_t resident_bytes,
                         uint64_t now_ms);
 
-// By how much resident memory would exceed the limits; 0: it would not.
-struct tcx_limits_excess {
-  uint64_t soft_bytes;
-  uint64_t hard_bytes;
-};
+// Whether so much exceeds a soft limit below the hard one. Asked after a span
+// came; counts hits.
+TCX_COLD bool tcx_limits_hit_soft(struct tcx_limits *self,
+                                  uint64_t resident_bytes);
 
-// Asked before memory is made resident that was not. Counts hits.
-struct tcx_limits_excess tcx_limits_hit(struct tcx_limits *self,
-                                        uint64_t resident_bytes,
-                                        uint64_t more_bytes);
-
-static inline struct tcx_limits_excess tcx_limits_ask(struct tcx_limits *self,
-                                                      uint64_t resident_bytes,
-                                                      uint64_t more_bytes) {
-  uint64_t wanted = resident_bytes + more_bytes;
-  struct tcx_limits_excess none = {0, 0};
-  if (TCX_LIKELY(wanted <= tcx_limits_soft(self)))
-    return none;
-  return tcx_limits_hit(self, resident_bytes, more_bytes);
+static inline bool tcx_limits_exceeds_soft(struct tcx_limits *self,
+                                           uint64_t resident_bytes) {
+  return TCX_UNLIKELY(resident_bytes > tcx_limits_soft(self)) &&
+         tcx_limits_hit_soft(self, resident_bytes);
 }
+
+// An allocation met the hard limit.
+void tcx_limits_note_hard_hit(struct tcx_limits *self);
 
 // What was given back because of a limit.
 void tcx_limits_note_released(struct tcx_limits *self, bool was_hard,

@@ -47,8 +47,8 @@ class LimitsTest : public testing::Test {
     tcx_limits_refresh(&limits_, resident_mib * kMib, now_ms);
     return tcx_limits_soft(&limits_);
   }
-  tcx_limits_excess Excess(uint64_t resident, uint64_t more) {
-    return tcx_limits_ask(&limits_, resident, more);
+  bool Exceeds(uint64_t resident) {
+    return tcx_limits_exceeds_soft(&limits_, resident);
   }
   tcx_limits_stats Stats() {
     tcx_limits_stats stats;
@@ -63,50 +63,34 @@ class LimitsTest : public testing::Test {
 // -- Numbers ------------------------------------------------------------------
 
 TEST_F(LimitsTest, NoneUnlessSet) {
-  EXPECT_EQ(Excess(uint64_t{1} << 50, 1).soft_bytes, 0u);
+  EXPECT_FALSE(Exceeds(uint64_t{1} << 50));
   Set(0, 0);
   EXPECT_EQ(Soft(100, 5), kNone);
   EXPECT_EQ(files_.reads, 0u) << "nobody asked for the cgroup";
-  EXPECT_EQ(Excess(uint64_t{1} << 50, 1).hard_bytes, 0u);
+  EXPECT_FALSE(Exceeds(uint64_t{1} << 50));
 }
 
-TEST_F(LimitsTest, ExcessIsWhatIsTooMuch) {
+TEST_F(LimitsTest, ExceededIsWhatIsAbove) {
   Set(1000, 2000);
-  EXPECT_EQ(Excess(900, 100).soft_bytes, 0u);
-  EXPECT_EQ(Excess(900, 101).soft_bytes, 1u);
-  EXPECT_EQ(Excess(900, 101).hard_bytes, 0u);
-  EXPECT_EQ(Excess(1900, 150).soft_bytes, 1050u);
-  EXPECT_EQ(Excess(1900, 150).hard_bytes, 50u);
-  EXPECT_EQ(Stats().soft_hits, 4u);
-  EXPECT_EQ(Stats().hard_hits, 2u);
+  EXPECT_FALSE(Exceeds(1000));
+  EXPECT_TRUE(Exceeds(1001));
+  EXPECT_TRUE(Exceeds(2001));
+  tcx_limits_note_hard_hit(&limits_);
+  EXPECT_EQ(Stats().soft_hits, 2u);
+  EXPECT_EQ(Stats().hard_hits, 1u);
   EXPECT_EQ(Stats().soft_bytes, 1000u);
   EXPECT_EQ(Stats().hard_bytes, 2000u);
 }
 
-TEST_F(LimitsTest, SoftIsNeverAboveHard) {
-  Set(3000, 2000);
-  EXPECT_EQ(Excess(2000, 1).soft_bytes, 1u);
-  Set(0, 2000);
-  EXPECT_EQ(Excess(2000, 1).soft_bytes, 1u);
-  EXPECT_EQ(Excess(2000, 1).hard_bytes, 1u);
-  Set(3000, 0);
-  EXPECT_EQ(Excess(3000, 1).hard_bytes, 0u);
-  EXPECT_EQ(Excess(3000, 1).soft_bytes, 1u);
-}
-
-TEST_F(LimitsTest, HitsAreOfTheLimitThatIsSet) {
-  Set(0, 2000);
-  EXPECT_EQ(Excess(2000, 1).hard_bytes, 1u);
+TEST_F(LimitsTest, ASoftLimitNotBelowTheHardOneCountsAsIt) {
+  for (uint64_t limit : {0u, 2000u, 3000u}) {
+    Set(limit, 2000);
+    EXPECT_EQ(tcx_limits_soft(&limits_), 2000u);
+    EXPECT_FALSE(Exceeds(2001));
+  }
   EXPECT_EQ(Stats().soft_hits, 0u);
-  EXPECT_EQ(Stats().hard_hits, 1u);
-  Set(3000, 2000);
-  EXPECT_EQ(Excess(3000, 1).hard_bytes, 1001u);
-  EXPECT_EQ(Stats().soft_hits, 0u) << "it counts as the hard one";
-  EXPECT_EQ(Stats().hard_hits, 2u);
-  Set(1000, 2000);
-  EXPECT_EQ(Excess(1500, 1).soft_bytes, 501u);
-  EXPECT_EQ(Stats().soft_hits, 1u);
-  EXPECT_EQ(Stats().hard_hits, 2u);
+  Set(3000, 0);
+  EXPECT_TRUE(Exceeds(3001));
 }
 
 TEST_F(LimitsTest, WhatWasReleasedIsCounted) {
@@ -132,7 +116,7 @@ TEST_F(LimitsTest, OthersMayTakeAll) {
   SetAuto();
   Group(100, 99);
   EXPECT_EQ(Soft(1, 0), kMib);
-  EXPECT_EQ(Excess(2 * kMib, 0).soft_bytes, kMib);
+  EXPECT_TRUE(Exceeds(kMib + 1));
 }
 
 TEST_F(LimitsTest, TheTightestLevelCounts) {
@@ -203,6 +187,45 @@ TEST_F(LimitsTest, GroupThatIsGoneIsSoughtAgain) {
   EXPECT_EQ(Soft(10, 130000), 450 * kMib);
 }
 
+// A process without a descriptor, in its own group and in a container's.
+TEST_F(LimitsTest, WhatCannotBeReadIsAsItWas) {
+  for (const char *group : {"0::/app\n", "0::/\n"}) {
+    files_["/proc/self/cgroup"] = group;
+    std::string folder =
+        group == std::string("0::/\n") ? "/sys/fs/cgroup" : kFolder;
+    files_[folder + "/memory.max"] = std::to_string(1000 * kMib);
+    files_[folder + "/memory.current"] = "0";
+    tcx_limits_init(&limits_);
+    SetAuto();
+    EXPECT_EQ(Soft(10, 5), 900 * kMib);
+    uint64_t now_ms = 5;
+    // One after the other, the seeking after a minute too.
+    for (const char *failing : {"memory.current", "memory.max", "memory.high",
+                                "memory.stat", "self/cgroup", "mountinfo"}) {
+      files_.error_of = [failing](const std::string &path) {
+        return path.find(failing) != std::string::npos ? EMFILE : 0;
+      };
+      now_ms += 61000;
+      EXPECT_EQ(Soft(10, now_ms), 900 * kMib) << failing;
+      files_.error_of = nullptr;
+      files_[folder + "/memory.max"] = std::to_string(500 * kMib);
+      EXPECT_EQ(Soft(10, now_ms + 1000), 450 * kMib) << "soon";
+      files_[folder + "/memory.max"] = std::to_string(1000 * kMib);
+      EXPECT_EQ(Soft(10, now_ms + 2000), 900 * kMib);
+    }
+    EXPECT_EQ(Stats().reading_failures, 6u);
+  }
+}
+
+TEST_F(LimitsTest, WhatCouldNotBeReadAtStartIsReadSoon) {
+  SetAuto();
+  Group(1000, 10);
+  files_.error_of = [](const std::string &) { return EMFILE; };
+  EXPECT_EQ(Soft(10, 0), kNone);
+  files_.error_of = nullptr;
+  EXPECT_EQ(Soft(10, 1000), 900 * kMib);
+}
+
 TEST_F(LimitsTest, ProcessThatWasMovedIsFoundAgain) {
   SetAuto();
   Group(1000, 10);
@@ -248,8 +271,8 @@ TEST_F(LimitsTest, SettingWhileItIsRead) {
     tcx_limits_refresh(&limits_, 0, 0);
     files = files_.reads - before;
     tcx_limits_check(&limits_);
-    EXPECT_EQ(Excess(3000, 1).hard_bytes, 1001u) << "file " << file;
-    EXPECT_EQ(Stats().soft_bytes, 2000u);
+    EXPECT_EQ(tcx_limits_soft(&limits_), 2000u) << "file " << file;
+    EXPECT_EQ(Stats().hard_bytes, 2000u);
     SetAuto();
     before = files_.reads;
     files_.on_read = [&] {
@@ -257,7 +280,7 @@ TEST_F(LimitsTest, SettingWhileItIsRead) {
         Set(1000, 0);
     };
     tcx_limits_refresh(&limits_, 0, 0);
-    EXPECT_EQ(Excess(3000, 1).soft_bytes, 2001u) << "file " << file;
+    EXPECT_EQ(tcx_limits_soft(&limits_), 1000u) << "file " << file;
   }
   EXPECT_GT(files, 2u);
 }
@@ -272,7 +295,7 @@ TEST_F(LimitsTest, NeverUnlimitedBetweenTwoLimits) {
   unsigned unlimited = 0;
   std::thread asker([&] {
     for (int i = 0; i < 300000; i++)
-      unlimited += Excess(1 << 30, 1).soft_bytes == 0;
+      unlimited += !Exceeds(1 << 30);
     is_done = true;
   });
   while (!is_done) {

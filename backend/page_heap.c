@@ -141,6 +141,7 @@ static void heap_deallocate(struct tcx_page_source *source,
   tcx_counter_add(&heap->in_use_pages, -(uint64_t)span->pages);
   tcx_counter_add(&heap->spans_deallocated, 1);
   tcx_pagemap_clear_ends(span);
+  span->released_words = 0;
   bool is_moved = (span->flags & TCX_SPAN_MOVED) != 0;
   TCX_ASSERT(!is_moved || reads_zero(span));
   tcx_page_heap_set_state(span, is_moved ? TCX_SPAN_RELEASED : TCX_SPAN_FREE);

@@ -39,7 +39,7 @@ tcx_page_source_stats Stats() {
 }
 
 size_t Maintain(size_t bytes_max = SIZE_MAX) {
-  size_t bytes = Heap()->ops->maintain(Heap(), now_ms, bytes_max);
+  size_t bytes = Heap()->ops->maintain(Heap(), now_ms, bytes_max, true);
   Heap()->ops->check(Heap());
   return bytes;
 }

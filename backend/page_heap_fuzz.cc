@@ -151,7 +151,7 @@ class Model {
     bool may_fail = the_system->may_fail();
     uint64_t due_ms = heap->ops->due_ms(heap, now_ms);
     TCX_CHECK((due_ms == UINT64_MAX) == (free_bytes == 0));
-    size_t released = heap->ops->maintain(heap, now_ms, bytes_max);
+    size_t released = heap->ops->maintain(heap, now_ms, bytes_max, true);
     TCX_CHECK(released <= LeastFree());
     TCX_CHECK(released <= bytes_max);
     TCX_CHECK((released > 0) == (due_ms <= now_ms && bytes_max > 0) ||

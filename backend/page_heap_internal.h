@@ -83,9 +83,10 @@ struct tcx_span *tcx_page_heap_cut(struct tcx_page_heap *heap,
 
 // Entries of the table.
 void tcx_page_heap_check(struct tcx_page_source *source);
-size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes);
+size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes,
+                             enum tcx_page_release kind);
 size_t tcx_page_heap_maintain(struct tcx_page_source *source, uint64_t now_ms,
-                              size_t bytes_max);
+                              size_t bytes_max, bool may_grow);
 uint64_t tcx_page_heap_due_ms(struct tcx_page_source *source, uint64_t now_ms);
 bool tcx_page_heap_release_part(struct tcx_page_source *source,
                                 const struct tcx_span *span, void *start,

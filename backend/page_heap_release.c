@@ -107,8 +107,11 @@ static size_t release_runs(struct tcx_page_heap *heap, size_t bytes,
   return released;
 }
 
-size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes) {
+// All that is free is kept whole.
+size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes,
+                             enum tcx_page_release kind) {
   struct tcx_page_heap *heap = tcx_page_heap_of(source);
+  (void)kind;
   tcx_lock_acquire(&heap->release_lock);
   size_t released = release_runs(heap, bytes, false, tcx_clock_ms());
   tcx_lock_release(&heap->release_lock);
@@ -118,8 +121,9 @@ size_t tcx_page_heap_release(struct tcx_page_source *source, size_t bytes) {
 // -- By demand ----------------------------------------------------------------
 
 size_t tcx_page_heap_maintain(struct tcx_page_source *source, uint64_t now_ms,
-                              size_t bytes_max) {
+                              size_t bytes_max, bool may_grow) {
   struct tcx_page_heap *heap = tcx_page_heap_of(source);
+  (void)may_grow;
   tcx_lock_acquire(&heap->release_lock);
   size_t released = release_runs(heap, bytes_max, true, now_ms);
   if (released < bytes_max) {

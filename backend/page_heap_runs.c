@@ -120,6 +120,7 @@ static void check_run(const struct tcx_span *run) {
   uint64_t last = run->first_page + run->pages - 1;
   TCX_CHECK(tcx_pagemap_span_of_page(run->first_page) == run);
   TCX_CHECK(tcx_pagemap_span_of_page(last) == run);
+  TCX_CHECK(run->released_words == 0);
   check_neighbour(run, run->first_page - 1);
   check_neighbour(run, last + 1);
 }

@@ -68,6 +68,15 @@ struct tcx_page_source_stats {
 
 struct tcx_page_source;
 
+// What `release` may take.
+enum tcx_page_release {
+  TCX_PAGE_RELEASE_ALL,  // anything; huge pages are broken where they must be
+  TCX_PAGE_RELEASE_KEPT  // what is kept whole (kept_bytes); none is broken
+};
+
+// So much at most does one call of `maintain` make resident.
+#define TCX_PAGE_SOURCE_GROWTH_BYTES ((uint64_t)2 << 20)
+
 struct tcx_page_source_ops {
   const char *name;
   struct tcx_span *(*allocate)(struct tcx_page_source *self,
@@ -77,15 +86,22 @@ struct tcx_page_source_ops {
   // or taking free pages behind it. False: not possible, nothing changed.
   bool (*resize)(struct tcx_page_source *self, struct tcx_span *span,
                  size_t pages);
-  // Gives at least `bytes` of free memory back to the system, if there is that
-  // much. Returns how many bytes went back.
-  size_t (*release)(struct tcx_page_source *self, size_t bytes);
+  // The first `pages` of a span got other memory (mremap), and with it what the
+  // system was told of that. NULL: nothing depends on it.
+  void (*moved)(struct tcx_page_source *self, const struct tcx_span *span,
+                size_t pages);
+  // Gives at least `bytes` of free memory of that kind back to the system, if
+  // there is that much. Returns how many bytes went back.
+  size_t (*release)(struct tcx_page_source *self, size_t bytes,
+                    enum tcx_page_release kind);
   // Gives back what demand has not needed for its time, about `bytes_max` at
-  // most, and does what else waits for quiet. Returns how many bytes went back.
+  // most, and does what else waits for quiet; with `may_grow` also what makes
+  // memory resident. Returns how many bytes went back.
   size_t (*maintain)(struct tcx_page_source *self, uint64_t now_ms,
-                     size_t bytes_max);
-  // When `maintain` may find something to do, should demand stay as it is:
-  // now_ms or later; UINT64_MAX: there is nothing to wait for.
+                     size_t bytes_max, bool may_grow);
+  // When `maintain` may find something to do, should demand stay as it is, and
+  // what it was told last: now_ms or later; UINT64_MAX: there is nothing to
+  // wait for.
   uint64_t (*due_ms)(struct tcx_page_source *self, uint64_t now_ms);
   // Gives back the memory of whole pages of the system inside a SMALL span,
   // which nobody reads or writes meanwhile. False: refused, all is as it was;
@@ -143,6 +159,14 @@ TCX_NODISCARD static inline bool tcx_page_source_resize(
   return self->ops->resize(self, span, pages);
 }
 
+static inline void tcx_page_source_moved(struct tcx_page_source *self,
+                                         const struct tcx_span *span,
+                                         size_t pages) {
+  TCX_ASSERT(pages <= span->pages);
+  if (self->ops->moved != NULL)
+    self->ops->moved(self, span, pages);
+}
+
 static inline void tcx_page_source_notice(struct tcx_page_source *self) {
   if (self->ops->notice != NULL)
     self->ops->notice(self);
@@ -150,7 +174,7 @@ static inline void tcx_page_source_notice(struct tcx_page_source *self) {
 
 static inline size_t tcx_page_source_release(struct tcx_page_source *self,
                                              size_t bytes) {
-  return self->ops->release(self, bytes);
+  return self->ops->release(self, bytes, TCX_PAGE_RELEASE_ALL);
 }
 
 TCX_END_DECLS

@@ -26,7 +26,8 @@ class PageSourceConformanceTest : public tcx::testing::PageSourceTest {};
 INSTANTIATE_TEST_SUITE_P(All, PageSourceConformanceTest,
                          ::testing::Values(tcx::testing::PageHeap,
                                            tcx::testing::Hpaa,
-                                           tcx::testing::Fake),
+                                           tcx::testing::Fake,
+                                           tcx::testing::Reclaimer),
                          tcx::testing::PageSourceName);
 
 TEST_P(PageSourceConformanceTest, GivesExactlyWhatWasAskedFor) {
@@ -130,6 +131,26 @@ TEST_P(PageSourceConformanceTest, ReleaseGivesAtLeastWhatWasAskedFor) {
   EXPECT_EQ(Stats().free_bytes, before - bytes);
 }
 
+TEST_P(PageSourceConformanceTest, WhatIsKeptGoesWithoutTheRest) {
+  tcx_page_source_release(source_, SIZE_MAX);
+  tcx_span *span = Allocate(4 * TCX_HUGE_PAGE_SIZE / TCX_PAGE_SIZE);
+  tcx_span *rest = Allocate(3);
+  ASSERT_NE(span, nullptr);
+  ASSERT_NE(rest, nullptr);
+  Stamp(span, 1);
+  Deallocate(span);
+  tcx_page_source_stats before = Stats();
+  EXPECT_GE(before.kept_bytes, 4 * TCX_HUGE_PAGE_SIZE);
+  size_t bytes =
+      source_->ops->release(source_, SIZE_MAX, TCX_PAGE_RELEASE_KEPT);
+  EXPECT_EQ(bytes, before.kept_bytes);
+  EXPECT_EQ(Stats().free_bytes, before.free_bytes - bytes);
+  EXPECT_EQ(Stats().breaks, before.breaks);
+  EXPECT_EQ(source_->ops->release(source_, SIZE_MAX, TCX_PAGE_RELEASE_KEPT),
+            0u);
+  Deallocate(rest);
+}
+
 TEST_P(PageSourceConformanceTest, AbsurdRequestsGiveNull) {
   for (size_t pages :
        {SIZE_MAX, SIZE_MAX >> TCX_PAGE_SHIFT, SIZE_MAX / 2 + 1,
@@ -220,7 +241,7 @@ TEST_P(PageSourceConformanceTest, ThreadsShareIt) {
         if (i % 50 == 49) {
           tcx_page_source_release(source_, 4 * TCX_PAGE_SIZE);
           now_ms += kKeepMs / 8;
-          source_->ops->maintain(source_, now_ms, 4 * TCX_PAGE_SIZE);
+          source_->ops->maintain(source_, now_ms, 4 * TCX_PAGE_SIZE, true);
           source_->ops->due_ms(source_, now_ms);
         }
         if (spans.size() > 8 || (!spans.empty() && random() % 2 == 0)) {

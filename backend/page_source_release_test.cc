@@ -26,7 +26,8 @@ class PageSourceReleaseTest : public tcx::testing::PageSourceTest {};
 INSTANTIATE_TEST_SUITE_P(All, PageSourceReleaseTest,
                          ::testing::Values(tcx::testing::PageHeap,
                                            tcx::testing::Hpaa,
-                                           tcx::testing::Fake),
+                                           tcx::testing::Fake,
+                                           tcx::testing::Reclaimer),
                          tcx::testing::PageSourceName);
 
 // -- Release by demand --------------------------------------------------------

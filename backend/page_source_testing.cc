@@ -8,6 +8,7 @@
 #include "backend/fake_page_source.h"
 #include "backend/hpaa/hpaa.h"
 #include "backend/page_heap.h"
+#include "backend/reclaimer.h"
 #include "backend/system_allocator.h"
 #include "base/clock.h"
 #include "base/config.h"
@@ -51,6 +52,21 @@ tcx_page_source *Hpaa() {
   return source;
 }
 
+// Around the page heap; nothing lies above it.
+tcx_page_source *Reclaimer() {
+  static tcx_reclaimer reclaimer;
+  static const tcx_reclaimer_hooks hooks = {
+      [](bool) {},
+      [](uint64_t, size_t, bool) { return size_t{0}; },
+      [] { return uint64_t{0}; },
+      [](uint64_t) { return UINT64_MAX; },
+      [](bool) {},
+      [] {}};
+  static tcx_page_source *source =
+      tcx_reclaimer_init(&reclaimer, PageHeap(), &hooks);
+  return source;
+}
+
 tcx_page_source *Fake() {
   StartSystem();
   static FakePageSource fake;
@@ -59,7 +75,7 @@ tcx_page_source *Fake() {
 
 std::string PageSourceName(
     const ::testing::TestParamInfo<PageSourceFactory> &factory) {
-  static const char *const names[] = {"PageHeap", "Hpaa", "Fake"};
+  static const char *const names[] = {"PageHeap", "Hpaa", "Fake", "Reclaimer"};
   return names[factory.index];
 }
 
@@ -122,7 +138,7 @@ uint64_t PageSourceTest::DueMs() {
 // What is mended by the way may come to have memory again.
 size_t PageSourceTest::Maintain(size_t bytes_max) {
   tcx_page_source_stats before = Stats();
-  size_t bytes = source_->ops->maintain(source_, now_ms, bytes_max);
+  size_t bytes = source_->ops->maintain(source_, now_ms, bytes_max, true);
   tcx_page_source_stats after = Stats();
   EXPECT_GE(after.free_bytes, before.free_bytes - bytes);
   EXPECT_LE(after.released_bytes, before.released_bytes + bytes);

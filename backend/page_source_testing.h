@@ -30,10 +30,11 @@ extern std::atomic<uint64_t> now_ms;
 tcx_page_source *PageHeap();
 tcx_page_source *Hpaa();
 tcx_page_source *Fake();
+tcx_page_source *Reclaimer();
 
 using PageSourceFactory = tcx_page_source *(*)();
 
-// For suites over PageHeap, Hpaa, Fake in this order.
+// For suites over PageHeap, Hpaa, Fake, Reclaimer in this order.
 std::string PageSourceName(
     const ::testing::TestParamInfo<PageSourceFactory> &factory);
 

@@ -51,16 +51,20 @@ static void call_round(struct tcx_reclaimer *self) {
   self->hooks->attend(true);
 }
 
+bool tcx_reclaimer_rouse(struct tcx_reclaimer *self) {
+  if (!is_first_since_round(self))
+    return false;
+  tcx_atomic_fence();
+  if (tcx_atomic_load_relaxed(&self->next_ms) != TCX_RECLAIMER_NEVER)
+    return false;
+  call_round(self);
+  return true;
+}
+
 static void note_activity(struct tcx_reclaimer *self) {
   tcx_atomic_store_relaxed(&self->active_ms, tcx_clock_ms());
-  if (is_first_since_round(self)) {
-    tcx_atomic_fence();
-    if (tcx_atomic_load_relaxed(&self->next_ms) == TCX_RECLAIMER_NEVER) {
-      call_round(self);
-      return;
-    }
-  }
-  self->hooks->attend(false);
+  if (!tcx_reclaimer_rouse(self))
+    self->hooks->attend(false);
 }
 
 // The next round shall look at the limits.
@@ -90,18 +94,10 @@ static bool must_read(const struct tcx_reclaimer *self, uint64_t resident) {
 
 // The soft limit, where there is one of its own.
 static void ask_soft(struct tcx_reclaimer *self) {
-  uint64_t soft = tcx_limits_soft(&self->limits);
   uint64_t resident = tcx_reclaimer_resident_now(self);
-  bool is_over = soft < hard_bytes(self) &&
-                 tcx_limits_ask(&self->limits, resident, 0).soft_bytes > 0;
-  if (is_over || must_read(self, resident))
+  if (tcx_limits_exceeds_soft(&self->limits, resident) ||
+      must_read(self, resident))
     press(self);
-}
-
-static bool refuse(struct tcx_reclaimer *self) {
-  tcx_atomic_fetch_add_relaxed(&self->refusals, 1);
-  self->hooks->refused();
-  return false;
 }
 
 // What the span was asked for and is not moved there from elsewhere.
@@ -109,11 +105,13 @@ static uint64_t new_bytes(const struct tcx_page_request *request) {
   return (uint64_t)(request->pages - request->moved_pages) << TCX_PAGE_SHIFT;
 }
 
-// Whether what became resident is too much. `moved`: of it, what will be gone
+// Whether what became resident is too much. Of it, what was moved will be gone
 // elsewhere.
-static bool is_over_hard(const struct tcx_reclaimer *self, size_t moved_pages) {
+static bool is_above(const struct tcx_reclaimer *self, uint64_t hard,
+                     size_t moved_pages) {
   uint64_t moved = (uint64_t)moved_pages << TCX_PAGE_SHIFT;
-  return tcx_reclaimer_resident(self) > hard_bytes(self) + moved;
+  uint64_t resident = tcx_reclaimer_resident(self);
+  return resident > moved && resident - moved > hard;
 }
 
 // The page source alone knows what becomes resident: nothing, or a huge page.
@@ -123,49 +121,87 @@ static bool is_over_hard(const struct tcx_reclaimer *self, size_t moved_pages) {
 static struct tcx_span *allocate_within(
     struct tcx_reclaimer *self, const struct tcx_page_request *request) {
   struct tcx_span *span = NULL;
+  uint64_t hard = hard_bytes(self);
   tcx_lock_acquire(&self->admission_lock);
   // What can never fit is not tried: it might take address space for good.
-  bool may_fit = used_bytes(self) + new_bytes(request) <= hard_bytes(self);
+  bool may_fit = used_bytes(self) + new_bytes(request) <= hard;
   if (may_fit)
     span = self->inner->ops->allocate(self->inner, request);
-  bool is_too_much = span != NULL && is_over_hard(self, request->moved_pages);
+  bool is_too_much = span != NULL && is_above(self, hard, request->moved_pages);
   if (is_too_much)
     self->inner->ops->deallocate(self->inner, span);
   tcx_lock_release(&self->admission_lock);
   if (may_fit && !is_too_much)
     return span;
-  (void)refuse(self);
+  self->hooks->refused();
   return NULL;
 }
 
 static bool grow_within(struct tcx_reclaimer *self, struct tcx_span *span,
                         size_t pages) {
   size_t old_pages = span->pages;
+  uint64_t hard = hard_bytes(self);
   uint64_t bytes = (uint64_t)(pages - old_pages) << TCX_PAGE_SHIFT;
   bool is_grown = false;
   tcx_lock_acquire(&self->admission_lock);
-  bool may_fit = used_bytes(self) + bytes <= hard_bytes(self);
+  bool may_fit = used_bytes(self) + bytes <= hard;
   if (may_fit)
     is_grown = self->inner->ops->resize(self->inner, span, pages);
-  bool is_too_much = is_grown && is_over_hard(self, 0);
-  // Making it shorter again cannot fail: the page source gave that end.
+  bool is_too_much = is_grown && is_above(self, hard, 0);
+  // Where even that fails it stays longer, and its owner must know.
   if (is_too_much)
     is_too_much = self->inner->ops->resize(self->inner, span, old_pages);
   tcx_lock_release(&self->admission_lock);
-  return may_fit && !is_too_much ? is_grown : refuse(self);
+  if (may_fit && !is_too_much)
+    return is_grown;
+  self->hooks->refused();
+  return false;
+}
+
+// -- Room at the hard limit ---------------------------------------------------
+
+static uint64_t hard_released_bytes(const struct tcx_reclaimer *self) {
+  return tcx_atomic_load_relaxed(&self->limits.stats.hard_released_bytes);
+}
+
+static void release_for_hard(struct tcx_reclaimer *self) {
+  self->hooks->drain(true);
+  size_t released = tcx_page_source_release(self->inner, SIZE_MAX);
+  tcx_limits_note_released(&self->limits, true, released);
+}
+
+// What went back may have served others already, so what is free now may be
+// what they have freed since.
+static bool is_worth_a_try(const struct tcx_reclaimer *self,
+                           struct tcx_reclaimer_tries *tries) {
+  uint64_t released = hard_released_bytes(self);
+  tries->vain = released == tries->released_bytes ? tries->vain + 1 : 0;
+  tries->released_bytes = released;
+  return tries->vain < 2 && tries->count <= TCX_RECLAIMER_TRIES_MAX;
+}
+
+// While no thread has a span that it must give back.
+static uint64_t settled_bytes(struct tcx_reclaimer *self) {
+  tcx_lock_acquire(&self->admission_lock);
+  uint64_t resident = tcx_reclaimer_resident(self);
+  tcx_lock_release(&self->admission_lock);
+  return resident;
 }
 
 bool tcx_reclaimer_make_room(struct tcx_reclaimer *self, size_t bytes,
-                             unsigned attempt, bool may_call) {
-  if (attempt > 0 &&
-      !tcx_limits_refuse(&self->limits, tcx_reclaimer_resident(self), bytes,
-                         may_call)) {
-    return false;
+                             struct tcx_reclaimer_tries *tries, bool may_call) {
+  if (tries->count++ == 0) {
+    tcx_limits_note_hard_hit(&self->limits);
+    tries->released_bytes = hard_released_bytes(self);
   }
-  // Again after the program's callback: what it has freed is still resident.
-  self->hooks->drain(true);
-  size_t released = self->inner->ops->release(self->inner, SIZE_MAX);
-  tcx_limits_note_released(&self->limits, true, released);
+  release_for_hard(self);
+  if (is_worth_a_try(self, tries))
+    return true;
+  may_call = may_call && tries->callbacks++ < TCX_RECLAIMER_CALLBACKS_MAX;
+  if (!tcx_limits_refuse(&self->limits, settled_bytes(self), bytes, may_call))
+    return false;
+  // What the callback has freed is still resident.
+  release_for_hard(self);
   return true;
 }
 
@@ -210,15 +246,21 @@ static void notice(struct tcx_page_source *source) {
 
 // -- Passed on ----------------------------------------------------------------
 
-static size_t release(struct tcx_page_source *source, size_t bytes) {
+static void moved(struct tcx_page_source *source, const struct tcx_span *span,
+                  size_t pages) {
+  tcx_page_source_moved(self_of(source)->inner, span, pages);
+}
+
+static size_t release(struct tcx_page_source *source, size_t bytes,
+                      enum tcx_page_release kind) {
   struct tcx_page_source *inner = self_of(source)->inner;
-  return inner->ops->release(inner, bytes);
+  return inner->ops->release(inner, bytes, kind);
 }
 
 static size_t maintain_inner(struct tcx_page_source *source, uint64_t now_ms,
-                             size_t bytes_max) {
+                             size_t bytes_max, bool may_grow) {
   struct tcx_page_source *inner = self_of(source)->inner;
-  return inner->ops->maintain(inner, now_ms, bytes_max);
+  return inner->ops->maintain(inner, now_ms, bytes_max, may_grow);
 }
 
 static uint64_t due_ms(struct tcx_page_source *source, uint64_t now_ms) {
@@ -301,7 +343,6 @@ void tcx_reclaimer_read_stats(struct tcx_reclaimer *self,
   out->rounds = tcx_atomic_load_relaxed(&self->rounds);
   out->released_bytes = tcx_atomic_load_relaxed(&self->released_bytes);
   tcx_limits_read_stats(&self->limits, &out->limits);
-  out->limits.hard_hits = tcx_atomic_load_relaxed(&self->refusals);
 }
 
 struct tcx_page_source *tcx_reclaimer_init(
@@ -312,6 +353,7 @@ struct tcx_page_source *tcx_reclaimer_init(
       .allocate = allocate,
       .deallocate = deallocate,
       .resize = resize,
+      .moved = moved,
       .release = release,
       .maintain = maintain_inner,
       .due_ms = due_ms,

@@ -16,11 +16,13 @@
 //   rounds that are due in its next calls of malloc.
 //   Limits (limits.h). Above the soft one, rounds give back what is free,
 //   needed or not. At the hard one a span is refused; then make_room gives back
-//   all that there is, once, before malloc fails.
+//   all that there is, again as long as any went, before malloc fails.
 //
 // INVARIANTS
 //   I1. Where there is a hard limit, one thread at a time is given a span, and
-//       keeps it only if what is resident then is not above the limit.
+//       keeps it only if what is resident then is not above the limit. But for
+//       a span that was grown too far while there is no memory for the books
+//       either, so that it cannot be made shorter again.
 //   I2. A deallocation is never refused, and asks no limit.
 //   I3. After a round either the next one is known, or the next span that comes
 //       or goes calls for one. A round that found nothing stores NEVER and then
@@ -62,6 +64,12 @@ TCX_BEGIN_DECLS
 #define TCX_RECLAIMER_PRESSURE_MS 100
 #define TCX_RECLAIMER_PRESSURE_MAX_MS 3200
 
+// At the hard limit other threads may take what a thread has just given back,
+// so it tries again while anything goes back: not more often than this.
+#define TCX_RECLAIMER_TRIES_MAX 32
+// A callback that always says that it made room, and does not.
+#define TCX_RECLAIMER_CALLBACKS_MAX 100
+
 #define TCX_RECLAIMER_NEVER UINT64_MAX
 
 // What lies above: the caches, the threads. All are called without any lock,
@@ -86,6 +94,14 @@ struct tcx_reclaimer_hooks {
   void (*refused)(void);
 };
 
+// Of one allocation at the hard limit; zeroed before it.
+struct tcx_reclaimer_tries {
+  unsigned count;
+  unsigned vain;  // of these, the last: nobody had given anything back
+  unsigned callbacks;
+  uint64_t released_bytes;  // by all threads, when this one last looked
+};
+
 struct tcx_reclaimer_stats {
   uint64_t rounds;
   uint64_t released_bytes;  // by rounds: what demand did not need
@@ -107,7 +123,6 @@ struct tcx_reclaimer {
   uint64_t relieved_ms;     // when all caches were last emptied for it
   uint64_t press_again_ms;  // not before: little went back the last time
   uint64_t press_wait_ms;
-  uint64_t refusals;  // at the hard limit
   uint64_t rounds;
   uint64_t released_bytes;
   struct tcx_limits limits;
@@ -137,7 +152,8 @@ uint64_t tcx_reclaimer_round(struct tcx_reclaimer *self, uint64_t now_ms);
 uint64_t tcx_reclaimer_visit(struct tcx_reclaimer *self, uint64_t now_ms);
 
 // Empties the caches, then gives back at least `bytes` of what is free, needed
-// or not, if there is that much. Returns how many bytes went back.
+// or not, if there is that much. Returns how many bytes went back. A round
+// looks at what is left.
 size_t tcx_reclaimer_release(struct tcx_reclaimer *self, size_t bytes);
 
 // Whether a limit is exceeded, or may be.
@@ -145,13 +161,13 @@ static inline bool tcx_reclaimer_is_pressed(const struct tcx_reclaimer *self) {
   return tcx_atomic_load_relaxed(&self->pressure) != 0;
 }
 
-// After a span was refused for an allocation of `bytes`: gives back everything
-// once, then asks the policy of the hard limit; the callback, where
-// the calling thread is not inside of it. True: try again.
-TCX_COLD TCX_NODISCARD bool tcx_reclaimer_make_room(struct tcx_reclaimer *self,
-                                                    size_t bytes,
-                                                    unsigned attempt,
-                                                    bool may_call);
+// After a span was refused for an allocation of `bytes`: gives back all that is
+// free. If nothing went, twice in a row, asks the policy of the hard limit; the
+// callback, where the calling thread is not inside of it (`may_call`). True:
+// try again.
+TCX_COLD TCX_NODISCARD bool tcx_reclaimer_make_room(
+    struct tcx_reclaimer *self, size_t bytes, struct tcx_reclaimer_tries *tries,
+    bool may_call);
 
 // Whether a span ever came.
 static inline bool tcx_reclaimer_has_served(const struct tcx_reclaimer *self) {

@@ -14,6 +14,10 @@ TCX_BEGIN_DECLS
 // live spans counts: it comes back without asking when they are handed out.
 uint64_t tcx_reclaimer_resident(const struct tcx_reclaimer *self);
 
+// There is something for a round to look at: calls for one if none is to come.
+// Whether it did. (I3)
+bool tcx_reclaimer_rouse(struct tcx_reclaimer *self);
+
 // The same without that memory.
 static inline uint64_t tcx_reclaimer_resident_now(
     const struct tcx_reclaimer *self) {

@@ -9,7 +9,7 @@
 
 static size_t release_all(struct tcx_reclaimer *self, uint64_t now_ms,
                           size_t bytes) {
-  size_t released = self->inner->ops->release(self->inner, bytes);
+  size_t released = tcx_page_source_release(self->inner, bytes);
   if (released < bytes)
     released += self->hooks->release_objects(now_ms, bytes - released, true);
   return released;
@@ -59,13 +59,29 @@ static void find_unneeded(struct tcx_reclaimer *self) {
 }
 
 static size_t release_unneeded(struct tcx_reclaimer *self) {
-  size_t bytes = tcx_min_size(self->unneeded_bytes, TCX_RECLAIMER_ROUND_BYTES);
-  if (bytes == 0)
+  if (self->unneeded_bytes == 0)
     return 0;
-  size_t released = self->inner->ops->release(self->inner, bytes);
+  struct tcx_page_source_stats back;
+  self->inner->ops->stats(self->inner, &back);
+  self->unneeded_bytes = tcx_min_size(self->unneeded_bytes, back.kept_bytes);
+  size_t bytes = tcx_min_size(self->unneeded_bytes, TCX_RECLAIMER_ROUND_BYTES);
+  size_t released =
+      self->inner->ops->release(self->inner, bytes, TCX_PAGE_RELEASE_KEPT);
   // Less went back than there was: the program needs it again.
   self->unneeded_bytes = released < bytes ? 0 : self->unneeded_bytes - bytes;
   return released;
+}
+
+// Whether what is mended may take memory: not if it were to go back again.
+// Memory from under free objects comes back too, at the hard limit.
+static bool may_grow(const struct tcx_reclaimer *self) {
+  uint64_t soft = tcx_limits_soft(&self->limits);
+  if (soft == UINT64_MAX)
+    return true;
+  uint64_t hard = tcx_atomic_load_relaxed(&self->limits.hard_bytes);
+  uint64_t more = TCX_PAGE_SOURCE_GROWTH_BYTES;
+  return tcx_reclaimer_resident_now(self) + more <= soft &&
+         tcx_reclaimer_resident(self) + more <= hard;
 }
 
 // What demand has not needed. Bytes that went back.
@@ -77,8 +93,8 @@ static size_t maintain(struct tcx_reclaimer *self, uint64_t now_ms) {
   size_t most = TCX_RECLAIMER_ROUND_BYTES;
   size_t released = release_unneeded(self);
   if (released < most)
-    released +=
-        self->inner->ops->maintain(self->inner, now_ms, most - released);
+    released += self->inner->ops->maintain(self->inner, now_ms, most - released,
+                                           may_grow(self));
   if (released < most)
     released += self->hooks->release_objects(now_ms, most - released, false);
   tcx_counter_add(&self->released_bytes, released);
@@ -175,5 +191,7 @@ uint64_t tcx_reclaimer_visit(struct tcx_reclaimer *self, uint64_t now_ms) {
 
 size_t tcx_reclaimer_release(struct tcx_reclaimer *self, size_t bytes) {
   self->hooks->drain(true);
-  return release_all(self, tcx_clock_ms(), bytes);
+  size_t released = release_all(self, tcx_clock_ms(), bytes);
+  (void)tcx_reclaimer_rouse(self);
+  return released;
 }

@@ -35,7 +35,8 @@ void tcx_bell_reset(struct tcx_bell *self);
 void tcx_bell_ring(struct tcx_bell *self);
 
 // Sleeps until the bell rings, or has rung since the last wait; at most `ms`.
-// One thread at a time. Whether it rang; a signal may end the wait early.
+// One thread at a time. Whether it rang; a signal, or the end of an earlier
+// ringing, may end the wait early.
 bool tcx_bell_wait(struct tcx_bell *self, uint64_t ms);
 
 TCX_END_DECLS

@@ -1,7 +1,8 @@
 // bell_test.cc -- no ringing is lost, and what came before it is seen.
 //
-// Method: a thread that waits for ever, and others that store a number and
-// ring; were one ringing lost, the test would not end.
+// Method: a thread that rings just when another one is about to sleep, once, at
+// all distances; and several that store numbers and ring for one, which must
+// see the last.
 #include "base/bell.h"
 
 #include <gtest/gtest.h>
@@ -12,6 +13,11 @@
 #include <vector>
 
 namespace {
+
+void Spin(unsigned times) {
+  for (volatile unsigned i = 0; i < times;)
+    i = i + 1;
+}
 
 TEST(BellTest, RungBeforeReturnsAtOnce) {
   tcx_bell bell = TCX_BELL_INIT;
@@ -44,6 +50,45 @@ TEST(BellTest, RingWakesSleeper) {
   });
   EXPECT_TRUE(tcx_bell_wait(&bell, TCX_BELL_FOR_EVER));
   ringer.join();
+}
+
+// A wait may end early.
+bool RungWithin(tcx_bell *bell, unsigned ms) {
+  auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(ms);
+  do {
+    if (tcx_bell_wait(bell, ms))
+      return true;
+  } while (std::chrono::steady_clock::now() < end);
+  return false;
+}
+
+// Nobody rings again for one that was lost.
+TEST(BellTest, NoRingingIsLost) {
+  constexpr unsigned kRounds = 200000;
+  tcx_bell bell = TCX_BELL_INIT;
+  std::atomic<unsigned> round{0};
+  unsigned present = 0;  // only the bell orders it
+  std::thread ringer([&] {
+    for (unsigned i = 1; i <= kRounds; i++) {
+      for (unsigned tries = 1; round < i; tries++) {
+        if (tries % 1000 == 0)
+          std::this_thread::yield();
+      }
+      Spin(i % 64);
+      present = i;
+      tcx_bell_ring(&bell);
+    }
+  });
+  unsigned lost = 0;
+  for (unsigned i = 1; i <= kRounds; i++) {
+    round = i;
+    Spin(i / 64 % 64);
+    bool has_rung = RungWithin(&bell, lost == 0 ? 5000 : 10);
+    lost += !has_rung;
+    EXPECT_TRUE(!has_rung || present == i);
+  }
+  ringer.join();
+  EXPECT_EQ(lost, 0u);
 }
 
 TEST(BellTest, WhatWasStoredBeforeIsSeen) {

@@ -190,31 +190,16 @@ int tcx_os_release(void *address, size_t bytes) {
   return tcx_os_advise(address, bytes, MADV_DONTNEED);
 }
 
-// Not by trying to map there: where a process has all the mappings it may have,
-// that fails the same whether something is there or not.
-static bool is_hole(void *address) {
-  unsigned char is_resident;
-  return tcx_syscall3(SYS_mincore, (intptr_t)address, 1,
-                      (intptr_t)&is_resident) == -ENOMEM;
-}
-
 int tcx_os_restore(void *address, size_t bytes) {
   void *mapping;
   return map_once(address, bytes, PROT_READ | PROT_WRITE, MAP_NORESERVE,
                   &mapping);
 }
 
-int tcx_os_move(void *from, void *to, size_t bytes) {
+int tcx_os_remap(void *from, void *to, size_t bytes) {
   TCX_ASSERT(tcx_is_aligned(bytes, tcx_os_page_size()));
-  int error = as_error(counted(
+  return as_error(counted(
       MREMAP,
       calls->mremap(from, bytes, bytes,
                     MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to)));
-  if (error == 0)
-    return 0;
-  // The kernel unmaps the target after some of its checks, before others. Fill
-  // the hole before another mapping takes it.
-  if (!is_hole(to) || tcx_os_restore(to, bytes) == 0)
-    return error;
-  return TCX_OS_TARGET_LOST;
 }

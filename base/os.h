@@ -62,17 +62,29 @@ int tcx_os_advise(void *address, size_t bytes, int advice);
 // pages (mlockall) are unlocked and tried again. 0 or an errno value.
 TCX_NODISCARD int tcx_os_release(void *address, size_t bytes);
 // Moves the pages of a range to another range of the same length that is
-// already ours, without copying (mremap with MREMAP_DONTUNMAP); the old range
-// stays mapped and reads as zero. 0, or an errno value and nothing moved.
-// After a failure both ranges are still mapped (the target's content may be
-// lost), so the caller copies; but after TCX_OS_TARGET_LOST nothing is mapped
-// at the target until tcx_os_restore succeeds there. pre: the target was
-// readable and writable; `bytes` is a multiple of the system's page size.
+// already ours, without copying where the kernel can (os_move.c); the old range
+// stays mapped and reads as zero.
+//   0                   all is moved, and no memory is behind the old range;
+//   TCX_OS_COPIED       all is moved, but memory may be behind the old range;
+//   TCX_OS_TARGET_LOST  nothing is moved, and `lost` says where nothing is
+//                       mapped at the target until tcx_os_restore succeeds;
+//   an errno value      nothing is moved; the target's content may be lost.
+// pre: the target was readable and writable; both lie the same within a huge
+// page; `bytes` is a multiple of the system's page size.
 #define TCX_OS_TARGET_LOST (-1)
-TCX_NODISCARD int tcx_os_move(void *from, void *to, size_t bytes);
+#define TCX_OS_COPIED (-2)
+struct tcx_os_hole {
+  char *start;
+  size_t bytes;
+};
+TCX_NODISCARD int tcx_os_move(void *from, void *to, size_t bytes,
+                              struct tcx_os_hole *lost);
 // Fills a hole that a move left with zero pages. 0, or an errno value: EEXIST
 // when something else lies there by now.
 TCX_NODISCARD int tcx_os_restore(void *address, size_t bytes);
+// The bare call of os_move.c: mremap onto the target, with MREMAP_DONTUNMAP. 0,
+// or an errno value; both ranges are as the kernel left them then.
+TCX_NODISCARD int tcx_os_remap(void *from, void *to, size_t bytes);
 
 // How many of each call were made and how many failed; for statistics.
 enum { TCX_OS_CALL_KINDS = 5 };

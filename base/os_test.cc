@@ -28,7 +28,6 @@ struct Fake {
   int error[kKinds];
   intptr_t mmap_shift;  // added to the address that the kernel gave
   bool hints_hold;      // not where there was a hint
-  bool mremap_unmaps_target;
 } fake;
 
 intptr_t Planned(Kind kind) {
@@ -66,12 +65,9 @@ const struct tcx_os_calls kFakeCalls = {
     [](void *address, size_t old_bytes, size_t new_bytes, int flags,
        void *target) -> intptr_t {
       intptr_t planned = Planned(kMremap);
-      if (planned < 0) {
-        if (fake.mremap_unmaps_target)
-          tcx_os_linux.munmap(target, new_bytes);
-        return planned;
-      }
-      return tcx_os_linux.mremap(address, old_bytes, new_bytes, flags, target);
+      return planned < 0 ? planned
+                         : tcx_os_linux.mremap(address, old_bytes, new_bytes,
+                                               flags, target);
     },
     []() -> size_t { return 123456; },
     []() -> size_t { return 65536; },
@@ -246,7 +242,7 @@ TEST_F(OsTest, FailuresAreReported) {
   EXPECT_EQ(tcx_os_unmap(p, TCX_MIB), ENOMEM);
   EXPECT_EQ(tcx_os_commit(p, TCX_MIB), ENOMEM);
   EXPECT_EQ(tcx_os_release(p, TCX_MIB), ENOMEM);
-  EXPECT_EQ(tcx_os_move(p, p + TCX_MIB / 2, TCX_MIB / 2), ENOMEM);
+  EXPECT_EQ(tcx_os_remap(p, p + TCX_MIB / 2, TCX_MIB / 2), ENOMEM);
   struct tcx_os_counts after;
   tcx_os_read_counts(&after);
   EXPECT_EQ(after.failures[kMmap] - before.failures[kMmap], 3u);
@@ -296,66 +292,6 @@ TEST_F(OsTest, ReleaseTriesOnceMoreOnly) {
   EXPECT_TRUE(IsZero(p, TCX_MIB));
   ASSERT_EQ(tcx_os_unmap(p, TCX_MIB), 0);
   EXPECT_EQ(tcx_os_release(reinterpret_cast<void *>(1), 4096), EINVAL);
-}
-
-TEST_F(OsTest, MoveKeepsTheContent) {
-  char *from = static_cast<char *>(tcx_os_map(TCX_MIB));
-  char *to = static_cast<char *>(tcx_os_map(TCX_MIB));
-  ASSERT_NE(from, nullptr);
-  ASSERT_NE(to, nullptr);
-  for (size_t i = 0; i < TCX_MIB; i++)
-    from[i] = char(i * 7 + i / 4096);
-  memset(to, 99, TCX_MIB);
-  int error = tcx_os_move(from, to, TCX_MIB);
-  if (error == EINVAL)
-    GTEST_SKIP() << "a kernel before 5.7";
-  ASSERT_EQ(error, 0);
-  for (size_t i = 0; i < TCX_MIB; i++) {
-    ASSERT_EQ(to[i], char(i * 7 + i / 4096));
-  }
-  EXPECT_TRUE(IsZero(from, TCX_MIB));
-  memset(from, 1, TCX_MIB);
-  ASSERT_EQ(tcx_os_unmap(from, TCX_MIB), 0);
-  ASSERT_EQ(tcx_os_unmap(to, TCX_MIB), 0);
-}
-
-TEST_F(OsTest, FailedMoveKeepsBothRanges) {
-  for (bool unmaps : {false, true}) {
-    char *from = static_cast<char *>(tcx_os_map(TCX_MIB));
-    char *to = static_cast<char *>(tcx_os_map(TCX_MIB));
-    ASSERT_NE(from, nullptr);
-    ASSERT_NE(to, nullptr);
-    memset(from, 1, TCX_MIB);
-    fake = Fake();
-    FailAt(kMremap, 1, EAGAIN);
-    fake.mremap_unmaps_target = unmaps;
-    EXPECT_EQ(tcx_os_move(from, to, TCX_MIB), EAGAIN);
-    memcpy(to, from, TCX_MIB);  // What a caller does instead.
-    EXPECT_EQ(to[TCX_MIB - 1], 1);
-    ASSERT_EQ(tcx_os_unmap(from, TCX_MIB), 0);
-    ASSERT_EQ(tcx_os_unmap(to, TCX_MIB), 0);
-  }
-}
-
-// The hole stays a hole, and the caller knows.
-TEST_F(OsTest, FailedMoveMayLoseTheTarget) {
-  char *from = static_cast<char *>(tcx_os_map(TCX_MIB));
-  char *to = static_cast<char *>(tcx_os_map(TCX_MIB));
-  ASSERT_NE(from, nullptr);
-  ASSERT_NE(to, nullptr);
-  memset(from, 1, TCX_MIB);
-  memset(to, 2, TCX_MIB);
-  FailAt(kMremap, 1, ENOMEM);
-  FailAt(kMmap, 1, ENOMEM);
-  fake.mremap_unmaps_target = true;
-  EXPECT_EQ(tcx_os_move(from, to, TCX_MIB), TCX_OS_TARGET_LOST);
-  EXPECT_EQ(from[TCX_MIB - 1], 1);
-  EXPECT_EQ(tcx_os_restore(to, TCX_MIB), 0);
-  EXPECT_TRUE(IsZero(to, TCX_MIB));
-  memset(to, 3, TCX_MIB);
-  EXPECT_EQ(tcx_os_restore(to, TCX_MIB), EEXIST);
-  ASSERT_EQ(tcx_os_unmap(from, TCX_MIB), 0);
-  ASSERT_EQ(tcx_os_unmap(to, TCX_MIB), 0);
 }
 
 TEST_F(OsTest, Getenv) {

@@ -13,9 +13,9 @@
 //   that do not use their room lose half of it to one that needs it.
 //   What a class has not moved for `scavenge_time` is idle: half of it goes
 //   back when a slow path of that CPU comes by, all of a run class, and those
-//   first. A CPU none of whose classes moved is idle: a slow path of another
-//   CPU stops it, takes all, and lets it go. Of a busy CPU that one takes the
-//   run classes that did not move.
+//   first. A CPU none of whose classes moved is idle: the background thread, or
+//   a slow path of another CPU, stops it, takes all, and lets it go. Of a busy
+//   CPU these take the run classes that did not move.
 //
 // STOPPING AN ID (remote work; lock of rank PERCPU held)
 //   stop:   base[id] = dummy; fence.
@@ -69,7 +69,7 @@ struct tcx_slab_sources tcx_percpu_sources;
 struct tcx_percpu_areas tcx_percpu_areas;
 
 static const struct tcx_rseq_support *support;
-static uint64_t trimmed_ms;  // atomic
+static uint64_t drained_ms;  // atomic
 
 // -- the thread's area --------------------------------------------------------
 
@@ -292,10 +292,9 @@ static void upkeep(struct tcx_cpu *cpu) {
     return;
   scavenge(cpu);
   uint64_t period = tcx_atomic_load_relaxed(&tcx_knobs.trim_time);
-  if (is_due(&trimmed_ms, period)) {
-    tcx_percpu_sources.objects->ops->trim(tcx_percpu_sources.objects, false);
+  if (is_due(&drained_ms, period))
     tcx_cpus_drain(false);
-  }
+  tcx_perthread_trim_middle();
 }
 
 // -- refill -------------------------------------------------------------------
@@ -427,7 +426,7 @@ static void percpu_flush(void) {
 // that one, too, may be idle but for this.
 static void percpu_tick(void) {
   uint64_t period = tcx_atomic_load_relaxed(&tcx_knobs.trim_time);
-  if (is_due(&trimmed_ms, period))
+  if (is_due(&drained_ms, period))
     tcx_cpus_drain(false);
   tcx_perthread_ops.tick();
 }
@@ -438,7 +437,7 @@ static void percpu_start(struct tcx_object_source *objects,
   tcx_percpu_sources.pages = pages;
   support = tcx_rseq_start(tcx_knobs.frontend == TCX_FRONTEND_PERCPU_CHOICE);
   tcx_percpu_areas.support = support;
-  trimmed_ms = tcx_clock_ms();
+  drained_ms = tcx_clock_ms();
   tcx_percpu.id_offset = support->has_mm_cid
                              ? offsetof(struct tcx_rseq_area, mm_cid)
                              : offsetof(struct tcx_rseq_area, cpu_id);

@@ -9,6 +9,7 @@
 
 #include <vector>
 
+#include "base/clock.h"
 #include "frontend/percpu_testing.h"
 
 namespace {
@@ -192,6 +193,38 @@ TEST_F(PercpuTest, CpusKeepWithinTheirBytes) {
   }
   for (const tcx_cpu &cpu : tcx_cpus)
     EXPECT_LE(cpu.capacity_bytes, tcx_knobs.cpu_cache);
+}
+
+void Fill(unsigned c, size_t count) {
+  std::vector<void *> held(count);
+  for (void *&object : held)
+    object = Allocate(c);
+  for (void *object : held)
+    Free(c, object);
+}
+
+// Twice as often, what is in use would count as idle.
+TEST_F(PercpuTest, SlowPathsAndTicksTrimTheMiddleByOneClock) {
+  static unsigned trims;
+  static uint64_t now_ms;
+  static const tcx_object_source_ops *real = percpu_testing::objects->ops;
+  static tcx_object_source_ops counting = *real;
+  counting.trim = [](tcx_object_source *source, bool all) {
+    trims++;
+    real->trim(source, all);
+  };
+  now_ms = tcx_clock_ms();
+  tcx_clock_install([] { return now_ms; });
+  percpu_testing::objects->ops = &counting;
+  for (unsigned period = 1; period <= 3; period++) {
+    now_ms += tcx_knobs.trim_time;
+    Fill(30, 2000);
+    tcx_frontend->tick();
+    Fill(30, 2000);
+    EXPECT_EQ(trims, period);
+  }
+  percpu_testing::objects->ops = real;
+  tcx_clock_install(nullptr);
 }
 
 }  // namespace

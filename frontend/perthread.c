@@ -41,6 +41,11 @@
 
 #define BUDGET_STEP ((int64_t)(64 * TCX_KIB))
 #define STEAL_VICTIMS 10
+// With the others, those of the hard limit, a thread may have a cache: its
+// first refill may be the one that is refused, or be inside of the callback.
+#define NO_SLAB_FLAGS                                             \
+  (TCX_THREAD_EXITED | TCX_THREAD_STARTING | TCX_THREAD_LOOKING | \
+   TCX_THREAD_VFORK)
 
 static bool budget_allows(struct tcx_slab *slab, uint64_t bytes);
 
@@ -201,7 +206,7 @@ static void exit_destructor(void *slab) {
 // Makes the calling thread's slab. NULL: no memory, or the thread is at its
 // end, or in hardened mode, which has no caches (libc/harden.h).
 static struct tcx_slab *slab_create(void) {
-  if (tcx_thread.flags != 0 || tcx_knobs.harden != 0)
+  if ((tcx_thread.flags & NO_SLAB_FLAGS) != 0 || tcx_knobs.harden != 0)
     return NULL;
   struct tcx_slab *slab =
       (struct tcx_slab *)tcx_metadata_pool_allocate(&slab_pool);
@@ -249,8 +254,7 @@ static void orphan_drain(void) {
     slab_destroy(slab);
 }
 
-// Lets the middle give down what was idle for `trim_time`.
-static void middle_trim(void) {
+void tcx_perthread_trim_middle(void) {
   uint64_t now = tcx_clock_ms();
   uint64_t last = tcx_atomic_load_relaxed(&trimmed_ms);
   if (now - last < tcx_atomic_load_relaxed(&tcx_knobs.trim_time))
@@ -265,7 +269,7 @@ static void upkeep(const struct tcx_slab *slab) {
     orphan_drain();
   if (slab->slow_calls % 64 == 0) {
     pool_resize();
-    middle_trim();
+    tcx_perthread_trim_middle();
   }
 }
 
@@ -316,7 +320,7 @@ static void perthread_tick(void) {
     orphan_drain();
   if (tcx_thread.slab != &tcx_slab_dummy)
     tcx_slab_tick((struct tcx_slab *)(uintptr_t)tcx_thread.slab);
-  middle_trim();
+  tcx_perthread_trim_middle();
 }
 
 // A slab's part of the figures. Those of orphans count as well, until a slow

@@ -107,6 +107,20 @@ TEST_F(PerthreadTest, ThreadsThatComeAndGoLoseNothing) {
   EXPECT_EQ(stats.caches, caches);
 }
 
+// Its first refill may be the one that is refused.
+TEST_F(PerthreadTest, AThreadAtTheHardLimitGetsItsCache) {
+  for (unsigned flag : {0u + TCX_THREAD_REFUSED, 0u + TCX_THREAD_CALLING,
+                        0u + TCX_THREAD_VFORK}) {
+    std::thread([flag] {
+      tcx_thread.flags |= flag;
+      Free(Allocate(64));
+      EXPECT_EQ(tcx_thread.slab == &tcx_slab_dummy, flag == TCX_THREAD_VFORK);
+      tcx_thread.flags &= ~flag;
+      Free(Allocate(64));
+    }).join();
+  }
+}
+
 TEST_F(PerthreadTest, CallsAfterTheThreadsEndBypassTheCache) {
   tcx_frontend->flush();
   uint64_t before = OutObjects();

@@ -322,7 +322,7 @@ void tcx_heap_tick(void) {
   if (!tcx_heap_start())
     return;
   tcx_stats_poll();
-  tcx_upkeep_round();
+  tcx_upkeep_tick();
 }
 
 void tcx_heap_check(void) {

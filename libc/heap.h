@@ -85,7 +85,8 @@ size_t tcx_heap_good_size_aligned(size_t align, size_t size);
 // that went back.
 size_t tcx_heap_release(size_t bytes);
 
-// Gives down what was not used lately, of this thread and of all.
+// Gives down and back what was not used for its time, of this thread and of
+// all.
 void tcx_heap_tick(void);
 
 // Walks the invariants of all tiers, and of the calling thread's cache; ends

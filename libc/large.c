@@ -21,8 +21,8 @@ static struct {
   uint64_t allocations;
   uint64_t live_bytes;
 } counts;
-// Targets of moves that failed half-way: nothing is mapped in their first
-// `requested_bytes`. Linked by `next`; they count as live until they are whole.
+// Targets of moves that were undone, with a hole. Linked by `next`; they count
+// as live until they are whole.
 static struct tcx_span *lost;
 
 static void live_add(size_t pages, bool is_new) {
@@ -65,8 +65,9 @@ static TCX_NOINLINE void lost_restore(struct tcx_page_source *pages) {
   struct tcx_span *span = tcx_atomic_exchange_acquire(&lost, NULL);
   for (; span != NULL; span = next) {
     next = span->next;
-    int error = tcx_os_restore(tcx_span_start(span), span->requested_bytes);
+    int error = tcx_os_restore(span->hole, span->hole_bytes);
     if (error == 0) {
+      tcx_page_source_moved(pages, span, span->pages);
       tcx_large_free(pages, span);
     } else if (error != EEXIST) {
       lost_push(span);
@@ -121,20 +122,24 @@ static void *move(struct tcx_page_source *pages, struct tcx_span *span,
   if (target == NULL)
     return NULL;
   char *to = tcx_span_start(target);
-  int error = tcx_os_move(from, to, tcx_span_bytes(span));
-  if (error != 0 && error != TCX_OS_TARGET_LOST) {
+  struct tcx_os_hole hole;
+  int error = tcx_os_move(from, to, tcx_span_bytes(span), &hole);
+  if (error > 0) {
     tcx_page_source_deallocate(pages, target);
     return NULL;
   }
   target->flags = 0;
   live_add(count, span->size_class != 0);
   if (error == TCX_OS_TARGET_LOST) {
-    target->requested_bytes = tcx_span_bytes(span);
+    target->hole = hole.start;
+    target->hole_bytes = hole.bytes;
     lost_push(target);
     return NULL;
   }
-  // The old pages read as zero now, and no memory is behind them.
-  span->flags = TCX_SPAN_MOVED;
+  tcx_page_source_moved(pages, target, span->pages);
+  // The old pages read as zero now, and no memory is behind them, but where
+  // they were copied and could not be released.
+  span->flags = error == 0 ? TCX_SPAN_MOVED : 0;
   if (span->size_class != 0) {
     tcx_run_deallocate(pages, from);
   } else {
@@ -171,7 +176,7 @@ void *tcx_large_resize(struct tcx_page_source *pages, struct tcx_span *span,
   void *object = resize(pages, span, size);
   if (TCX_LIKELY(object != NULL) || !tcx_upkeep_was_refused())
     return object;
-  (void)tcx_upkeep_release(SIZE_MAX);
+  tcx_upkeep_make_room(size);
   return resize(pages, span, size);
 }
 

@@ -19,18 +19,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-// Weak: a static program must not be given libc's loader for our sake.
+// Weak: a static program must not be given libc's loader for our sake. (And
+// dlopen, by its name here, the linker would warn of there.)
 extern __typeof__(dladdr1) dladdr1 __attribute__((weak));
-extern __typeof__(dlopen) dlopen __attribute__((weak));
+extern __typeof__(dlsym) dlsym __attribute__((weak));
+
+typedef void *dlopen_function(const char *file, int mode);
 
 __attribute__((constructor)) static void stay(void) {
   static const char here;
   Dl_info info;
   struct link_map *library = NULL;
-  if (dladdr1 == NULL || dlopen == NULL ||
+  if (dladdr1 == NULL || dlsym == NULL ||
       dladdr1(&here, &info, (void **)&library, RTLD_DL_LINKMAP) == 0)
     return;
   bool is_program = library->l_name[0] == '\0';
-  if (!is_program)
-    (void)dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+  dlopen_function *open = (dlopen_function *)dlsym(RTLD_DEFAULT, "dlopen");
+  if (!is_program && open != NULL)
+    (void)open(library->l_name, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }

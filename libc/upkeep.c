@@ -6,6 +6,7 @@
 #include "backend/reclaimer.h"
 #include "base/atomic.h"
 #include "base/bits.h"
+#include "base/check.h"
 #include "base/clock.h"
 #include "base/knobs.h"
 #include "frontend/selected.h"
@@ -19,8 +20,6 @@
 #define VISIT_CALLS 512
 #define VISIT_BYTES ((uint64_t)VISIT_CALLS * 16)
 #define VISITS_SPARED 32
-// A callback that always says that it made room, and does not.
-#define ATTEMPTS_MAX 100
 
 static struct tcx_reclaimer reclaimer;
 static struct tcx_object_source *objects;
@@ -83,10 +82,13 @@ static bool has_served(void) {
   return tcx_reclaimer_has_served(&reclaimer);
 }
 
-// The background thread sleeps until the time that its own last round said.
-void tcx_upkeep_round(void) {
-  if (tcx_reclaimer_round(&reclaimer, tcx_clock_ms()) != TCX_RECLAIMER_NEVER)
-    tcx_background_wake();
+// Where there is a background thread it is up for the rounds that are due, and
+// there is no more to do than what only this thread can: its own cache.
+void tcx_upkeep_tick(void) {
+  tcx_frontend->tick();
+  while (!tcx_background_is_running() &&
+         tcx_reclaimer_visit(&reclaimer, tcx_clock_ms()) == 0) {
+  }
 }
 
 size_t tcx_upkeep_release(size_t bytes) {
@@ -123,11 +125,11 @@ bool tcx_upkeep_was_refused(void) {
 
 // The flag: what a callback allocates at the limit is refused, or it would be
 // called for that too.
-static bool make_room(size_t bytes, unsigned attempt) {
+static bool make_room(size_t bytes, struct tcx_reclaimer_tries *tries) {
   if ((tcx_thread.flags & TCX_THREAD_CALLING) != 0)
-    return tcx_reclaimer_make_room(&reclaimer, bytes, attempt, false);
+    return tcx_reclaimer_make_room(&reclaimer, bytes, tries, false);
   tcx_thread.flags |= TCX_THREAD_CALLING;
-  bool has_room = tcx_reclaimer_make_room(&reclaimer, bytes, attempt, true);
+  bool has_room = tcx_reclaimer_make_room(&reclaimer, bytes, tries, true);
   tcx_thread.flags &= ~(uint32_t)TCX_THREAD_CALLING;
   return has_room;
 }
@@ -135,15 +137,20 @@ static bool make_room(size_t bytes, unsigned attempt) {
 void *tcx_upkeep_retry(void *(*allocate)(size_t align, size_t size,
                                          bool *zeroed),
                        size_t align, size_t size, bool *zeroed) {
-  for (unsigned attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+  struct tcx_reclaimer_tries tries = {0};
+  for (;;) {
     (void)tcx_upkeep_was_refused();
     void *object = allocate(align, size, zeroed);
-    if (object != NULL || !tcx_upkeep_was_refused() ||
-        !make_room(size, attempt)) {
+    if (object != NULL || !tcx_upkeep_was_refused() || !make_room(size, &tries))
       return object;
-    }
   }
-  return allocate(align, size, zeroed);
+}
+
+void tcx_upkeep_make_room(size_t bytes) {
+  struct tcx_reclaimer_tries first = {0};
+  bool has_room = tcx_reclaimer_make_room(&reclaimer, bytes, &first, false);
+  TCX_ASSERT(has_room);
+  (void)has_room;
 }
 
 // -- start --------------------------------------------------------------------

@@ -46,8 +46,9 @@ TCX_HIDDEN TCX_NOINLINE void tcx_upkeep_visit(size_t size);
 // counts.
 TCX_HIDDEN void tcx_upkeep_count(size_t size);
 
-// A round now, whoever else makes them.
-TCX_HIDDEN void tcx_upkeep_round(void);
+// What is due now: of the calling thread's cache, and, if nobody else makes
+// them, all the rounds that are.
+TCX_HIDDEN void tcx_upkeep_tick(void);
 
 // Up to about `bytes` of what is free, needed or not. Returns how many went
 // back.
@@ -56,6 +57,9 @@ TCX_HIDDEN size_t tcx_upkeep_release(size_t bytes);
 // Whether the hard limit has refused memory to this thread, since it last
 // asked.
 TCX_HIDDEN bool tcx_upkeep_was_refused(void);
+
+// After that: gives back all that is free, once, for so many bytes.
+TCX_HIDDEN void tcx_upkeep_make_room(size_t bytes);
 
 // Calls `allocate` again after it failed, as often as the limits make room.
 // NULL: there is none.

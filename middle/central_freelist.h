@@ -133,16 +133,18 @@ void tcx_central_freelist_trim(struct tcx_central_freelist *self);
 
 // Gives back memory under free objects and in tails of spans, about `bytes_max`
 // at most: of spans from which nothing was taken for 30 s; with `is_now`, of
-// all. Goes on where the last call stopped; *is_done: the walk came to its end,
-// or none was due; with `is_now`, not where somebody else is at it. Returns how
-// many bytes went back. Nothing goes back of objects below
+// all. Looks at no more than *looks_max spans, and takes those it looked at off
+// that. Goes on where the last call stopped; *is_done: the walk came to its
+// end, or none was due; with `is_now`, not where somebody else is at it.
+// Returns how many bytes went back. Nothing goes back of objects below
 // TCX_CENTRAL_RELEASE_SIZE_MIN, and nothing where hardened, as a free object
 // must keep what it is filled with.
 //   cost: a lock for every 32 spans and two for each span that has anything to
 //   give; a call of the page source for each range.
 size_t tcx_central_freelist_release(struct tcx_central_freelist *self,
                                     uint64_t now_ms, size_t bytes_max,
-                                    bool is_now, bool *is_done);
+                                    size_t *looks_max, bool is_now,
+                                    bool *is_done);
 
 // Something went back, of this list or another: by that a huge page may be
 // broken now which was not worth it, so what was refused is offered again.

@@ -167,9 +167,10 @@ static uint64_t look_at(struct tcx_central_freelist *self,
 // The next span that has something to give, off its list and busy; NULL: not
 // among the next few, or the walk is at its end.
 static struct tcx_span *next_span(struct tcx_central_freelist *self,
-                                  bool is_now, uint64_t *parts) {
+                                  bool is_now, size_t *looks_max,
+                                  uint64_t *parts) {
   struct tcx_central_release *walk = &self->release;
-  for (unsigned i = 0; i < SPANS_PER_STEP; i++) {
+  for (unsigned i = 0; *looks_max > 0 && i < SPANS_PER_STEP; i++) {
     while (walk->cursor == NULL &&
            walk->bucket + 1u < TCX_CENTRAL_FREELIST_BUCKETS)
       enter_bucket(self, walk->bucket + 1u);
@@ -180,6 +181,7 @@ static struct tcx_span *next_span(struct tcx_central_freelist *self,
       return NULL;
     }
     walk->cursor = span->next;
+    (*looks_max)--;
     *parts = look_at(self, span, is_now);
     if (*parts == 0)
       continue;
@@ -242,7 +244,8 @@ enum step {
 
 // Chooses a span, with the lock; NULL: none in this step.
 static struct tcx_span *begin_step(struct tcx_central_freelist *self,
-                                   uint64_t now_ms, bool is_now, uint64_t *todo,
+                                   uint64_t now_ms, bool is_now,
+                                   size_t *looks_max, uint64_t *todo,
                                    enum step *step) {
   struct tcx_span *span = NULL;
   *step = STEP_IS_BUSY;
@@ -250,7 +253,7 @@ static struct tcx_span *begin_step(struct tcx_central_freelist *self,
     return NULL;
   *step = STEP_IS_DONE;
   if (begin_walk(self, now_ms, is_now)) {
-    span = next_span(self, is_now, todo);
+    span = next_span(self, is_now, looks_max, todo);
     if (self->release.is_walking)
       *step = STEP_GOES_ON;
   }
@@ -259,10 +262,11 @@ static struct tcx_span *begin_step(struct tcx_central_freelist *self,
 
 // One step of the walk. Bytes that went back.
 static size_t release_step(struct tcx_central_freelist *self, uint64_t now_ms,
-                           bool is_now, enum step *step) {
+                           bool is_now, size_t *looks_max, enum step *step) {
   uint64_t todo = 0;
   tcx_lock_acquire(&self->lock);
-  struct tcx_span *span = begin_step(self, now_ms, is_now, &todo, step);
+  struct tcx_span *span =
+      begin_step(self, now_ms, is_now, looks_max, &todo, step);
   tcx_lock_release(&self->lock);
   if (span == NULL)
     return 0;
@@ -282,11 +286,12 @@ static size_t release_step(struct tcx_central_freelist *self, uint64_t now_ms,
 
 size_t tcx_central_freelist_release(struct tcx_central_freelist *self,
                                     uint64_t now_ms, size_t bytes_max,
-                                    bool is_now, bool *is_done) {
+                                    size_t *looks_max, bool is_now,
+                                    bool *is_done) {
   size_t released = 0;
   enum step step = tcx_central_has_parts(self) ? STEP_GOES_ON : STEP_IS_DONE;
-  while (step == STEP_GOES_ON && released < bytes_max)
-    released += release_step(self, now_ms, is_now, &step);
+  while (step == STEP_GOES_ON && *looks_max > 0 && released < bytes_max)
+    released += release_step(self, now_ms, is_now, looks_max, &step);
   *is_done = step == STEP_IS_DONE || (step == STEP_IS_BUSY && !is_now);
   return released;
 }

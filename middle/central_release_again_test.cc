@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <vector>
 
 #include "middle/central_release_testing.h"
 #include "middle/central_source.h"
@@ -95,12 +96,9 @@ TEST_P(CentralReleaseAgainTest, SomebodyElseAtItIsNotDone) {
   pages_.hook = [&](const tcx_span *) {
     times++;
     bool is_done = true;
-    EXPECT_EQ(
-        tcx_central_freelist_release(&list_, 1000000, SIZE_MAX, true, &is_done),
-        0u);
+    EXPECT_EQ(ReleaseOnce(1000000, SIZE_MAX, true, &is_done), 0u);
     EXPECT_FALSE(is_done);
-    (void)tcx_central_freelist_release(&list_, 1000000, SIZE_MAX, false,
-                                       &is_done);
+    (void)ReleaseOnce(1000000, SIZE_MAX, false, &is_done);
     EXPECT_TRUE(is_done);
   };
   EXPECT_GT(Release(1000000, true), 0u);
@@ -145,6 +143,38 @@ TEST(CentralReleaseClassesTest, WhatOneClassBrokeForIsOfferedByAnother) {
     source->ops->insert_range(source, id, batch[i] + 5, count - 5);
   }
   source->ops->check(source);
+}
+
+// It may be inside of a malloc.
+TEST(CentralReleaseClassesTest, OneCallLooksAtAPartOfManySpans) {
+  tcx_size_classes_init();
+  HookedPages pages;
+  auto central = std::make_unique<tcx_central_source>();
+  tcx_object_source *source =
+      tcx_central_source_init(central.get(), pages.pages_.get());
+  const unsigned id = tcx_size_class_of(TCX_PAGE_SIZE / 2);
+  const tcx_size_class &row = tcx_size_classes[id];
+  const size_t spans = 5000;
+  std::vector<void *> out(spans * row.objects);
+  if (spans * row.pages * TCX_PAGE_SIZE > 200 * TCX_MIB)
+    GTEST_SKIP() << "the page source has not so many";
+  for (void *&object : out)
+    ASSERT_EQ(source->ops->remove_range(source, id, &object, 1), 1u);
+  // One after the other is taken from, till it is full.
+  for (size_t i = 0; i < out.size(); i += row.objects)
+    source->ops->insert_range(source, id, &out[i], 1);
+  unsigned calls = 0;
+  do {
+    (void)source->ops->release(source, 1000000, SIZE_MAX, false);
+    calls++;
+    ASSERT_LE(calls, 10u);
+  } while (source->ops->release_due_ms(source, 1000000) == 1000000);
+  EXPECT_GE(calls, 2u);
+  EXPECT_EQ(pages.calls, 0u) << "all is young";
+  for (size_t i = 0; i < out.size(); i++) {
+    if (i % row.objects != 0)
+      source->ops->insert_range(source, id, &out[i], 1);
+  }
 }
 
 }  // namespace

@@ -102,8 +102,7 @@ TEST_P(CentralReleaseTest, GoesOnWhereItStopped) {
   bool is_done = false;
   unsigned calls = 0;
   for (; !is_done; calls++) {
-    released +=
-        tcx_central_freelist_release(&list_, 1000000, 1, true, &is_done);
+    released += ReleaseOnce(1000000, 1, true, &is_done);
     ASSERT_LE(calls, 6u);
   }
   EXPECT_EQ(released, expected);
@@ -111,6 +110,21 @@ TEST_P(CentralReleaseTest, GoesOnWhereItStopped) {
     EXPECT_GE(calls, 6u);
   }
   Check();
+}
+
+TEST_P(CentralReleaseTest, LooksAtNoMoreSpansThanItMay) {
+  Fill(6);
+  FreeMost();
+  bool is_done = false;
+  unsigned calls = 0;
+  for (; !is_done; calls++) {
+    size_t looks_max = 2;
+    EXPECT_EQ(tcx_central_freelist_release(&list_, 1000000, SIZE_MAX,
+                                           &looks_max, false, &is_done),
+              0u);
+    ASSERT_LE(calls, 3u);
+  }
+  EXPECT_GE(calls, HasSeveralObjects(row()) ? 3u : 1u);
 }
 
 TEST_P(CentralReleaseTest, DueAsLongAsThereAreYoungSpans) {
@@ -214,9 +228,11 @@ TEST_P(CentralReleaseTest, RandomOperationsKeepWhatIsInUse) {
     } else if (choice < 15) {
       now_ms += random() % 12000;
       pages_.pages_.RefuseReleases(random() % 4 == 0);
+      size_t looks_max = 1 + random() % 9;
       bool is_done = false;
       (void)tcx_central_freelist_release(&list_, now_ms, random() % 400000,
-                                         random() % 3 == 0, &is_done);
+                                         &looks_max, random() % 3 == 0,
+                                         &is_done);
       pages_.pages_.RefuseReleases(false);
     } else {
       ASSERT_NO_FATAL_FAILURE(Check());
@@ -234,9 +250,10 @@ TEST(CentralReleaseSmallTest, SmallObjectsStay) {
   void *batch[2];
   ASSERT_EQ(tcx_central_freelist_remove_range(list.get(), batch, 2), 2u);
   tcx_central_freelist_insert_range(list.get(), batch, 1);
+  size_t looks_max = 1;
   bool is_done = false;
-  EXPECT_EQ(tcx_central_freelist_release(list.get(), 1000000, SIZE_MAX, true,
-                                         &is_done),
+  EXPECT_EQ(tcx_central_freelist_release(list.get(), 1000000, SIZE_MAX,
+                                         &looks_max, true, &is_done),
             0u);
   EXPECT_TRUE(is_done);
   EXPECT_EQ(pages.calls, 0u);

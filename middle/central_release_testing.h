@@ -138,11 +138,14 @@ class CentralReleaseTest : public ::testing::TestWithParam<size_t> {
   size_t Release(uint64_t now_ms, bool is_now, size_t bytes_max = SIZE_MAX) {
     bool is_done = false;
     size_t released = 0;
-    while (!is_done) {
-      released += tcx_central_freelist_release(&list_, now_ms, bytes_max,
-                                               is_now, &is_done);
-    }
+    while (!is_done)
+      released += ReleaseOnce(now_ms, bytes_max, is_now, &is_done);
     return released;
+  }
+  size_t ReleaseOnce(uint64_t now_ms, size_t most, bool is_now, bool *is_done) {
+    size_t looks_max = SIZE_MAX;
+    return tcx_central_freelist_release(&list_, now_ms, most, &looks_max,
+                                        is_now, is_done);
   }
   uint64_t DueMs(uint64_t now_ms) {
     return tcx_central_freelist_release_due_ms(&list_, now_ms);

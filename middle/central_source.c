@@ -6,6 +6,10 @@
 #include "base/lock.h"
 
 #define ROUNDS_MAX 6
+// As many spans are looked at in one call, or half a millisecond: it may be
+// inside of a malloc, and of a heap of many spans there may be nothing that can
+// go. The rounds after it go on.
+#define LOOKS_MAX 4096
 
 static struct tcx_central_source *self_of(struct tcx_object_source *source) {
   return (struct tcx_central_source *)source;
@@ -37,20 +41,21 @@ static unsigned first_release_class(void) {
   return tcx_size_class_of(TCX_CENTRAL_RELEASE_SIZE_MIN);
 }
 
-// Once around, as far as `bytes_max` goes. *is_busy: others are at a class.
+// Once around, as far as `bytes_max` and *looks_max go. *is_busy: others are at
+// a class.
 static size_t release_round(struct tcx_object_source *source,
                             tcx_central_source_list list_of, unsigned *at,
-                            uint64_t now_ms, size_t bytes_max, bool is_now,
-                            bool *is_busy) {
+                            uint64_t now_ms, size_t bytes_max,
+                            size_t *looks_max, bool is_now, bool *is_busy) {
   const unsigned first = first_release_class();
   const unsigned classes = TCX_RUN_CLASS_FIRST - first;
   size_t released = 0;
   for (unsigned i = 0; i < classes && released < bytes_max; i++) {
     bool is_done = false;
-    released +=
-        tcx_central_freelist_release(list_of(source, first + *at), now_ms,
-                                     bytes_max - released, is_now, &is_done);
-    if (!is_done && released >= bytes_max)
+    released += tcx_central_freelist_release(list_of(source, first + *at),
+                                             now_ms, bytes_max - released,
+                                             looks_max, is_now, &is_done);
+    if (!is_done && (released >= bytes_max || *looks_max == 0))
       break;
     *is_busy |= !is_done;
     *at = (*at + 1) % classes;
@@ -58,9 +63,10 @@ static size_t release_round(struct tcx_object_source *source,
   return released;
 }
 
-// Once around. With is_now twice: what a huge page was not broken for at first
-// may be more than enough when the last class has offered its part; and a few
-// times more while others are at work, who may not give back all.
+// Once around, or a part of that. With is_now all of it, and twice: what a huge
+// page was not broken for at first may be more than enough when the last class
+// has offered its part; and a few times more while others are at work, who may
+// not give back all.
 size_t tcx_central_source_release(struct tcx_object_source *source,
                                   tcx_central_source_list list_of,
                                   uint32_t *release_class, uint64_t now_ms,
@@ -69,11 +75,13 @@ size_t tcx_central_source_release(struct tcx_object_source *source,
   const unsigned classes = TCX_RUN_CLASS_FIRST - first;
   unsigned at = tcx_atomic_load_relaxed(release_class) % classes;
   size_t released = 0;
+  size_t looks_max = is_now ? SIZE_MAX : LOOKS_MAX;
   unsigned rounds = is_now ? 2 : 1;
   for (unsigned i = 0; i < rounds && released < bytes_max; i++) {
     bool is_busy = false;
-    released += release_round(source, list_of, &at, now_ms,
-                              bytes_max - released, is_now, &is_busy);
+    released +=
+        release_round(source, list_of, &at, now_ms, bytes_max - released,
+                      &looks_max, is_now, &is_busy);
     if (is_busy && rounds < ROUNDS_MAX)
       rounds++;
   }

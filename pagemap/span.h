@@ -78,7 +78,10 @@ struct tcx_span {
       struct tcx_span *right;
       uint64_t priority;
     };
-    uint64_t requested_bytes;  // LARGE
+    struct {  // LARGE, and a move there failed: where nothing is mapped
+      char *hole;
+      size_t hole_bytes;
+    };
   };
   uint64_t released_words;  // SMALL: parts without memory (span_parts.h); of
                             // others 0

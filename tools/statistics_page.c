@@ -91,7 +91,7 @@ static const char tail[] =
     "| `cpu N cached_bytes ..` | the cache of that id: free objects, room for "
     "small ones, how often it missed (refills, overflows), a class took room "
     "from "
-    "the others (steals), it was emptied while idle (drains). Hits are not "
+    "the others (steals), it was emptied from outside (drains). Hits are not "
     "counted: that would cost the fast paths a store |\n"
     "| `class N size B live .. cached ..` | objects of size class N: in use, "
     "in "

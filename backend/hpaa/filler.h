@@ -15,8 +15,9 @@
 //   What to release: free pages of the huge page with the fewest used ones.
 //   Where no huge page is broken by it, as many pages as were free all through
 //   the last 2 seconds; an intact huge page is broken only for as many as were
-//   free all through the last 30, and only if an eighth of it goes back. One
-//   whose release gave nothing is set aside until its owner says so.
+//   free all through the last 30, and only if an eighth of it goes back, but
+//   for any if the owner says so (a limit). One whose release gave nothing is
+//   set aside until its owner says so.
 //
 // INVARIANTS (tcx_filler_check)
 //   I1. A tracker is on the list of its family, density and index; `family` is
@@ -60,7 +61,7 @@ TCX_BEGIN_DECLS
 #define TCX_FILLER_BREAK_SECONDS 30  // pages on one
 #define TCX_FILLER_BREAK_PAGES ((unsigned)TCX_HUGE_PAGES / 8)
 // With so many free pages or fewer a huge page is mended. Not so many that it
-// is broken again for them.
+// is broken again for them, but where its owner takes any: then it must wait.
 #define TCX_FILLER_MEND_PAGES ((unsigned)TCX_HUGE_PAGES / 16)
 
 static_assert(TCX_FILLER_BREAK_SECONDS < TCX_FILLER_DEMAND_SLOTS,
@@ -238,7 +239,7 @@ struct tcx_tracker *tcx_filler_tracker_of(const struct tcx_filler *self,
 
 enum tcx_filler_release_kind {
   TCX_FILLER_RELEASE_UNNEEDED,  // what demand has not needed, as said above
-  TCX_FILLER_RELEASE_CHEAP,     // anything, but no huge page is broken
+  TCX_FILLER_RELEASE_CHEAP,     // anything of those that are not HUGE
   TCX_FILLER_RELEASE_ALL,       // anything
 };
 
@@ -295,14 +296,14 @@ void tcx_filler_set_broken(struct tcx_filler *self, struct tcx_tracker *tracker,
 
 // -- Parts of live spans ------------------------------------------------------
 
-// Bytes of a run in use are offered, or were given back: its huge page is not
-// mended until the run is free.
+// Bytes of a run in use are offered, or were given back (`are_holes`): then its
+// huge page is not mended until the run is free.
 void tcx_filler_note_parts(struct tcx_filler *self, struct tcx_tracker *tracker,
-                           size_t offset, size_t bytes);
+                           size_t offset, size_t bytes, bool are_holes);
 // Around breaking a huge page for them: the tracker is pinned meanwhile. pre:
 // a run of it is in use all the time, and it is not broken. If `is_broken`,
-// nothing counts as offered after the end; but where the tracker was not HUGE,
-// parts of it may have been given back before, so all that is noted stays.
+// nothing counts as offered after the end; but where it has holes, all that is
+// noted stays.
 void tcx_filler_begin_break(struct tcx_filler *self,
                             struct tcx_tracker *tracker, uint64_t now_ms);
 void tcx_filler_end_break(struct tcx_filler *self, struct tcx_tracker *tracker,

@@ -80,7 +80,7 @@ static inline bool tcx_filler_is_to_mend(const struct tcx_tracker *tracker) {
   // One whose spans have given memory back is not full, whatever it says.
   return (tracker->flags & (TCX_TRACKER_HUGE | TCX_TRACKER_PINNED)) == 0 &&
          tcx_tracker_free_pages(tracker) <= TCX_FILLER_MEND_PAGES &&
-         tracker->part_count == 0;
+         !tracker->has_holes;
 }
 
 // Whether it is for its owner to keep.

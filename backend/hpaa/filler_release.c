@@ -201,9 +201,9 @@ void tcx_filler_set_broken(struct tcx_filler *self, struct tcx_tracker *tracker,
 // -- Parts of live spans ------------------------------------------------------
 
 void tcx_filler_note_parts(struct tcx_filler *self, struct tcx_tracker *tracker,
-                           size_t offset, size_t bytes) {
+                           size_t offset, size_t bytes, bool are_holes) {
   struct tcx_filler_share was = tcx_filler_share_of(tracker);
-  tcx_tracker_set_parts(tracker, offset, bytes);
+  tcx_tracker_set_parts(tracker, offset, bytes, are_holes);
   tcx_filler_changed(self, tracker, &was, 0);
 }
 
@@ -216,8 +216,7 @@ void tcx_filler_end_break(struct tcx_filler *self, struct tcx_tracker *tracker,
                           bool is_broken, uint64_t now_ms) {
   struct tcx_filler_share was = tcx_filler_share_of(tracker);
   if (is_broken) {
-    // Of one that was not HUGE some may be holes.
-    if (tcx_filler_is_huge(tracker))
+    if (!tracker->has_holes)
       tcx_tracker_clear_parts(tracker, 0, TCX_HUGE_BYTES);
     tracker->flags &= (uint8_t)~TCX_TRACKER_HUGE;
     tracker->flags |= TCX_TRACKER_BROKEN;

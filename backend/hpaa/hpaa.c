@@ -85,6 +85,7 @@ static bool place_again(struct tcx_hpaa *hpaa, size_t pages, uint64_t align,
     TCX_CHECK(is_taken);
     *out = (struct place){tcx_page_of_huge(whole.first), false};
     hpaa->raw_huge += count;
+    tcx_hpaa_note_ours(whole);
     return true;
   }
 }
@@ -252,6 +253,8 @@ void tcx_hpaa_deallocate(struct tcx_page_source *source,
         now_ms);
   } else if ((region = tcx_hpaa_region_of(tcx_huge_of_page(page))) != NULL) {
     tcx_region_set_free(&hpaa->regions, region, page, pages, is_moved, now_ms);
+    if (tcx_region_is_released(region))
+      tcx_hpaa_drop_region(hpaa, region);
   } else {
     free_raw(hpaa, page, pages, is_moved, now_ms);
   }

@@ -11,8 +11,9 @@
 //                      raw: huge pages of the cache (memory behind them) or of
 //                      the map (none, known zero);
 //     the others       a hole in the filler (below P); else a region that has
-//                      room (up to 16 P); else raw, and the end of the last
-//                      huge page is donated to the filler. When so much of
+//                      room (up to 16 P; libc/large.c aligns what is longer
+//                      than two to huge pages); else raw, and the end of the
+//                      last huge page is donated to the filler. When so much of
 //                      donated ends is unused that the small allocations do
 //                      not fill them, a new region instead.
 //   Where the parts get memory: the cache first, then the map, then the system.
@@ -63,6 +64,10 @@ TCX_BEGIN_DECLS
 #define TCX_HPAA_RETRY_MIN_MS 2000
 #define TCX_HPAA_RETRY_MAX_MS 128000
 #define TCX_HPAA_MEND_AGAIN_MS 10000
+// Those of which parts are used are mended so long after memory was wanted of
+// them; twice as long where it was wanted again soon after.
+#define TCX_HPAA_MEND_USED_MIN_MS 60000
+#define TCX_HPAA_MEND_USED_MAX_MS 600000
 
 #define TCX_HPAA_FRESH_RUNS 8
 #define TCX_HPAA_MENDS 64
@@ -97,10 +102,14 @@ struct tcx_hpaa {
   bool has_failed;              // something is set aside, until retry_ms
   struct tcx_hpaa_runs young;   // came before it was
   struct tcx_hpaa_runs advise;  // the kernel is to be told of, without lock
+  uint32_t advising;            // threads that do
   uint64_t retry_ms;            // the last one, where nothing is
   uint64_t retry_wait_ms;
   uint64_t mend_again_ms;  // not before, after the kernel refused
   uint64_t mends_from;     // huge page number
+  bool is_tight;           // memory may not grow, as maintain was last told
+  uint64_t mend_used_ms;   // no used ones before
+  uint64_t mend_used_wait_ms;
   uint32_t mends[TCX_HPAA_MENDS];
   struct tcx_filler filler;  // large, so last
 };
@@ -110,9 +119,10 @@ struct tcx_hpaa {
 struct tcx_page_source *tcx_hpaa_init(struct tcx_hpaa *self);
 
 // Gives back what demand has not needed for its time, about `bytes_max` at
-// most; mends a few broken huge pages. Returns how many bytes went back.
+// most; mends a few broken huge pages, with `may_grow` also those with holes.
+// Returns how many bytes went back.
 size_t tcx_hpaa_maintain(struct tcx_hpaa *self, uint64_t now_ms,
-                         size_t bytes_max);
+                         size_t bytes_max, bool may_grow);
 // When there may be something to maintain: now or later; UINT64_MAX: never, as
 // things are.
 uint64_t tcx_hpaa_due_ms(struct tcx_hpaa *self, uint64_t now_ms);

@@ -3,6 +3,7 @@
 //   hpaa.c           routing, allocate, deallocate
 //   hpaa_supply.c    spare heads and trackers, huge pages in and out, notes
 //   hpaa_resize.c    resize in place
+//   hpaa_moved.c     spans that got their memory by a move
 //   hpaa_release.c   memory back to the system
 //   hpaa_mend.c      broken huge pages become whole again
 //   hpaa_part.c      memory of parts of live spans back to the system
@@ -12,8 +13,8 @@
 //   refused. So each entry that may need one takes the lock by tcx_hpaa_lock(),
 //   which fails before anything was changed. Freeing needs neither.
 //
-// LOCKING: all but tcx_hpaa_lock and the entries of the table are called with
-//   hpaa->lock held.
+// LOCKING: all but tcx_hpaa_lock, tcx_hpaa_mend and the entries of the table
+//   are called with hpaa->lock held.
 #ifndef TCX_BACKEND_HPAA_HPAA_INTERNAL_H_
 #define TCX_BACKEND_HPAA_HPAA_INTERNAL_H_
 
@@ -66,6 +67,11 @@ void tcx_hpaa_note_ours(struct tcx_huge_run run);
 // Asks for huge pages where that was not done, and they are not broken, if the
 // heap is worth it.
 void tcx_hpaa_advise(struct tcx_hpaa *hpaa, struct tcx_huge_run run);
+// Whether a huge page may be broken now: what asks for it may be on its way to
+// the kernel, and must not be the last word.
+static inline bool tcx_hpaa_may_break(const struct tcx_hpaa *hpaa) {
+  return hpaa->advising == 0;
+}
 
 // -- Huge pages ---------------------------------------------------------------
 
@@ -96,10 +102,14 @@ void tcx_hpaa_find_mends(struct tcx_hpaa *hpaa);
 // Some of them are not on that list: they are to be found.
 void tcx_hpaa_lose_mends(struct tcx_hpaa *hpaa);
 
-// Mends a few. Without the lock, with release_lock.
-void tcx_hpaa_mend(struct tcx_hpaa *hpaa, uint64_t now_ms);
+// Mends a few, with `may_grow` also such that have holes. Without the lock,
+// with release_lock.
+void tcx_hpaa_mend(struct tcx_hpaa *hpaa, uint64_t now_ms, bool may_grow);
 // When there may be something to mend.
 uint64_t tcx_hpaa_mend_due_ms(const struct tcx_hpaa *hpaa, uint64_t now_ms);
+// Somebody wanted memory of huge pages of which parts are used: these are not
+// mended for a while, which would take it again.
+void tcx_hpaa_put_off_mends(struct tcx_hpaa *hpaa, uint64_t now_ms);
 
 // A spare tracker for a huge page, all free, that the filler does not know yet.
 // `wants_huge`: it is asked for as one.
@@ -153,7 +163,10 @@ static inline uint64_t tcx_hpaa_mapped_bytes(const struct tcx_hpaa *hpaa) {
 
 bool tcx_hpaa_resize(struct tcx_page_source *source, struct tcx_span *span,
                      size_t pages);
-size_t tcx_hpaa_release(struct tcx_page_source *source, size_t bytes);
+void tcx_hpaa_moved(struct tcx_page_source *source, const struct tcx_span *span,
+                    size_t pages);
+size_t tcx_hpaa_release(struct tcx_page_source *source, size_t bytes,
+                        enum tcx_page_release kind);
 bool tcx_hpaa_release_part(struct tcx_page_source *source,
                            const struct tcx_span *span, void *start,
                            size_t bytes, uint64_t now_ms);

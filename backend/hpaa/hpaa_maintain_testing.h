@@ -127,7 +127,7 @@ class HpaaMaintainTest : public ::testing::Test {
       EXPECT_GE(due_ms, world_->now_ms);
       world_->now_ms = due_ms;
       (void)tcx_hpaa_maintain(&world_->heap, due_ms,
-                              TCX_HPAA_RELEASE_STEP_BYTES);
+                              TCX_HPAA_RELEASE_STEP_BYTES, may_grow_);
       if (++calls == 5000) {
         ADD_FAILURE() << "due for ever";
         break;
@@ -160,6 +160,7 @@ class HpaaMaintainTest : public ::testing::Test {
   }
 
   HpaaWorld *world_;
+  bool may_grow_ = true;
   std::vector<tcx_span *> live_;
 };
 

@@ -3,8 +3,9 @@
 // WHAT IT DECIDES
 //   Free ones first: those that came back broken are on a short list; when more
 //   came than it has room for, it is filled again from all that is free. Then
-//   those of the filler that are nearly full. A few in each call, and when the
-//   kernel refused none for a while.
+//   those of the filler that are nearly full, unless memory is short: that
+//   fills their holes. A few in each call, and when the kernel refused none for
+//   a while.
 //
 // As in hpaa_release.c: with release_lock held; the lock to choose, none for
 // the system calls, the lock to say what became of it.
@@ -14,6 +15,11 @@
 #include "pagemap/pagemap.h"
 
 #define MENDS_PER_STEP 8
+
+static_assert((uint64_t)MENDS_PER_STEP * TCX_FILLER_MEND_PAGES
+                      << TCX_PAGE_SHIFT <=
+                  TCX_PAGE_SOURCE_GROWTH_BYTES,
+              "what is filled in one step");
 
 // The kernel did not mend a free huge page, which may have a new use by now.
 // With the lock.
@@ -100,21 +106,47 @@ static bool mend_used(struct tcx_hpaa *hpaa, uint64_t now_ms) {
   return is_mended;
 }
 
-uint64_t tcx_hpaa_mend_due_ms(const struct tcx_hpaa *hpaa, uint64_t now_ms) {
-  bool has_any = hpaa->mends_count > 0 || hpaa->mends_lost ||
-                 tcx_filler_has_to_mend(&hpaa->filler);
-  return hpaa->wants_huge && has_any ? tcx_max_size(hpaa->mend_again_ms, now_ms)
-                                     : UINT64_MAX;
+// -- When ---------------------------------------------------------------------
+
+// Free ones cost no memory: what is behind them counts as there, whole.
+static uint64_t free_due_ms(const struct tcx_hpaa *hpaa) {
+  return hpaa->mends_count > 0 || hpaa->mends_lost ? hpaa->mend_again_ms
+                                                   : UINT64_MAX;
 }
 
-void tcx_hpaa_mend(struct tcx_hpaa *hpaa, uint64_t now_ms) {
-  tcx_lock_acquire(&hpaa->lock);
-  bool is_due = hpaa->wants_huge && now_ms >= hpaa->mend_again_ms;
-  tcx_lock_release(&hpaa->lock);
-  if (!is_due)
-    return;
-  for (int i = 0; i < MENDS_PER_STEP && mend_free(hpaa, now_ms); i++) {
+static uint64_t used_due_ms(const struct tcx_hpaa *hpaa) {
+  if (hpaa->is_tight || !tcx_filler_has_to_mend(&hpaa->filler))
+    return UINT64_MAX;
+  return tcx_max_size(hpaa->mend_again_ms, hpaa->mend_used_ms);
+}
+
+uint64_t tcx_hpaa_mend_due_ms(const struct tcx_hpaa *hpaa, uint64_t now_ms) {
+  uint64_t due_ms = tcx_min_size(free_due_ms(hpaa), used_due_ms(hpaa));
+  return hpaa->wants_huge ? tcx_max_size(due_ms, now_ms) : UINT64_MAX;
+}
+
+// While it goes on, what is put off stays so. It is repeated if it comes again
+// within such a time after they could have been mended.
+void tcx_hpaa_put_off_mends(struct tcx_hpaa *hpaa, uint64_t now_ms) {
+  uint64_t wait_ms = hpaa->mend_used_wait_ms;
+  if (now_ms >= hpaa->mend_used_ms + wait_ms) {
+    wait_ms = TCX_HPAA_MEND_USED_MIN_MS;
+  } else if (now_ms >= hpaa->mend_used_ms) {
+    wait_ms = tcx_min_size(2 * wait_ms, TCX_HPAA_MEND_USED_MAX_MS);
   }
-  for (int i = 0; i < MENDS_PER_STEP && mend_used(hpaa, now_ms); i++) {
+  hpaa->mend_used_wait_ms = wait_ms;
+  hpaa->mend_used_ms = now_ms + wait_ms;
+}
+
+void tcx_hpaa_mend(struct tcx_hpaa *hpaa, uint64_t now_ms, bool may_grow) {
+  tcx_lock_acquire(&hpaa->lock);
+  hpaa->is_tight = !may_grow;
+  bool mends = hpaa->wants_huge && now_ms >= hpaa->mend_again_ms;
+  bool mends_used = mends && now_ms >= used_due_ms(hpaa);
+  tcx_lock_release(&hpaa->lock);
+  for (int i = 0; mends && i < MENDS_PER_STEP && mend_free(hpaa, now_ms); i++) {
+  }
+  for (int i = 0; mends_used && i < MENDS_PER_STEP && mend_used(hpaa, now_ms);
+       i++) {
   }
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <map>
 #include <vector>
 
 #include "backend/hpaa/hpaa_maintain_testing.h"
@@ -34,6 +35,24 @@ class HpaaMendTest : public tcx::testing::HpaaMaintainTest {
     EXPECT_EQ(Parts().policy.broken, huge_pages);
     return kept;
   }
+  // All that is free there is used.
+  void Fill(const std::vector<tcx_span *> &kept) {
+    for (size_t i = 0; i < kept.size(); i++)
+      Allocate(1);
+    EXPECT_EQ(Stats().released_bytes, 0u);
+  }
+  // Somebody wants memory of so many full ones, then they are full again.
+  void BreakFull(size_t huge_pages) {
+    std::map<uint64_t, tcx_span *> one_of;
+    for (tcx_span *span : live_)
+      one_of[span->first_page / kP] = span;
+    for (const auto &one : one_of)
+      Free(one.second);
+    EXPECT_EQ(Release(), huge_pages << TCX_PAGE_SHIFT);
+    EXPECT_EQ(Parts().policy.broken, huge_pages);
+    for (size_t i = 0; i < huge_pages; i++)
+      Allocate(1);
+  }
 };
 
 TEST_F(HpaaMendTest, ManyFreeHugePagesAreMended) {
@@ -44,6 +63,71 @@ TEST_F(HpaaMendTest, ManyFreeHugePagesAreMended) {
   EXPECT_EQ(Parts().policy.broken, 0u);
   EXPECT_EQ(Due(), UINT64_MAX);
 }
+
+// -- Where memory is wanted ---------------------------------------------------
+
+TEST_F(HpaaMendTest, WhatWasWantedOfUsedOnesIsNotTakenAgainSoon) {
+  Fill(Break(3));
+  uint64_t wait_ms = TCX_HPAA_MEND_USED_MIN_MS;
+  for (int i = 0; i < 6; i++) {
+    EXPECT_EQ(Due(), world_->now_ms + wait_ms);
+    EXPECT_EQ(Pass(wait_ms - 1), 0u);
+    EXPECT_EQ(Pass(1), 1u);
+    EXPECT_EQ(Parts().policy.broken, 0u);
+    EXPECT_EQ(Stats().free_bytes, 0u);
+    BreakFull(3);
+    wait_ms = std::min<uint64_t>(2 * wait_ms, TCX_HPAA_MEND_USED_MAX_MS);
+  }
+  // Wanted again before they could be mended is not again and again.
+  Pass(wait_ms / 2);
+  Free(live_.back());
+  (void)Release();
+  Allocate(1);
+  EXPECT_EQ(Due(), world_->now_ms + wait_ms);
+  Pass(3 * wait_ms);
+  BreakFull(3);
+  EXPECT_EQ(Due(), world_->now_ms + TCX_HPAA_MEND_USED_MIN_MS);
+}
+
+TEST_F(HpaaMendTest, UsedOnesAreMendedWhereMemoryMayGrow) {
+  Fill(Break(3));
+  world_->now_ms += TCX_HPAA_MEND_USED_MIN_MS;
+  may_grow_ = false;
+  EXPECT_EQ(Pass(100000), 1u);
+  EXPECT_EQ(Parts().policy.broken, 3u);
+  EXPECT_EQ(Due(), UINT64_MAX);
+  may_grow_ = true;
+  (void)tcx_hpaa_maintain(&world_->heap, world_->now_ms, SIZE_MAX, true);
+  EXPECT_EQ(Parts().policy.broken, 0u);
+}
+
+TEST_F(HpaaMendTest, FreeOnesAreMendedAtOnceAndTakeNothing) {
+  may_grow_ = false;
+  for (tcx_span *span : Break(3))
+    Free(span);
+  (void)Release();
+  uint64_t free_bytes = Stats().free_bytes;
+  Pass(1000);
+  EXPECT_EQ(Parts().policy.broken, 0u);
+  EXPECT_EQ(Stats().free_bytes, free_bytes);
+}
+
+TEST_F(HpaaMendTest, WhatIsKeptGoesWithoutTheRest) {
+  MakeAllKinds();
+  tcx_page_source_stats before = Stats();
+  EXPECT_GT(before.kept_bytes, 6 * TCX_HUGE_BYTES);
+  EXPECT_GT(before.fragmented_bytes, 0u);
+  uint64_t released = world_->source->ops->release(world_->source, SIZE_MAX,
+                                                   TCX_PAGE_RELEASE_KEPT);
+  // Of idle ones in regions there may be parts without memory.
+  EXPECT_LE(released, before.kept_bytes);
+  EXPECT_GT(released + TCX_HUGE_BYTES, before.kept_bytes);
+  EXPECT_EQ(Stats().free_bytes, before.free_bytes - released);
+  EXPECT_EQ(Stats().kept_bytes, 0u);
+  EXPECT_EQ(Stats().breaks, 0u);
+}
+
+// -- Free ones, ends of runs --------------------------------------------------
 
 TEST_F(HpaaMendTest, EndsOfLargeRunsAreMendedWhenTheseGo) {
   tcx_span *raw = Allocate(kP + kP / 2);

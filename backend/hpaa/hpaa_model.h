@@ -131,7 +131,7 @@ class HpaaModel {
     } else if (choice < 29) {
       world_->now_ms += input->Below(40) * 250;
       (void)tcx_hpaa_maintain(&world_->heap, world_->now_ms,
-                              TCX_HPAA_RELEASE_STEP_BYTES);
+                              TCX_HPAA_RELEASE_STEP_BYTES, choice == 27);
       TCX_CHECK(tcx_hpaa_due_ms(&world_->heap, world_->now_ms) >=
                 world_->now_ms);
     } else if (choice < 31) {

@@ -7,11 +7,10 @@
 //   can go by that: the tracker remembers what was offered of all its spans,
 //   and refuses until it is enough. Then it breaks the huge page for that part;
 //   what was refused before goes when it is offered again, which the lists do a
-//   few seconds after anything went (middle/central_release.c). Where the heap
-//   was not worth huge pages before, parts that went then count among the
-//   offers: they are holes, and stay noted. Offers of objects that were taken
-//   since would count too, so after some time without a break they are
-//   forgotten, all at once.
+//   few seconds after anything went (middle/central_release.c). Offers of
+//   objects that were taken since would count too, so after some time without
+//   a break they are forgotten, all at once; but where parts went before the
+//   huge page was asked for, these are holes, and all stays noted.
 //
 //   A huge page with such holes is not mended, which would fill them, until
 //   their spans are free: nobody says which were touched again.
@@ -22,6 +21,7 @@
 #include "backend/hpaa/hpaa_internal.h"
 #include "base/check.h"
 #include "base/os.h"
+#include "pagemap/pagemap.h"
 #include "pagemap/span_parts.h"
 
 // An eighth of a huge page, as for free pages of the filler.
@@ -38,23 +38,27 @@ static bool offer(struct tcx_filler *filler, struct tcx_tracker *tracker,
                   size_t offset, size_t bytes, uint64_t now_ms) {
   uint32_t now_s = (uint32_t)(now_ms / 1000);
   bool is_old = now_s - tracker->offered_s > OFFERS_KEPT_S;
-  // Of one that is not HUGE they may be holes, which stay.
-  if (is_old && (tracker->flags & TCX_TRACKER_HUGE) != 0)
+  if (is_old && !tracker->has_holes)
     tcx_tracker_clear_parts(tracker, 0, TCX_HUGE_BYTES);
   if (tracker->part_count == 0)
     tracker->offered_s = now_s;
-  tcx_filler_note_parts(filler, tracker, offset, bytes);
+  tcx_filler_note_parts(filler, tracker, offset, bytes, false);
   return tracker->part_count >= BREAK_PARTS;
 }
 
 // With the lock.
 static enum verdict judge(struct tcx_hpaa *hpaa, struct tcx_tracker *tracker,
                           size_t offset, size_t bytes, uint64_t now_ms) {
-  if (!hpaa->wants_huge || (tracker->flags & TCX_TRACKER_BROKEN) != 0)
+  void *note = tcx_pagemap_huge_note(tracker->huge);
+  if (note != TCX_HPAA_NOTE_ADVISED ||
+      (tracker->flags & TCX_TRACKER_BROKEN) != 0) {
     return GOES;
+  }
   struct tcx_filler *filler = &hpaa->filler;
-  if (!offer(filler, tracker, offset, bytes, now_ms))
+  if (!offer(filler, tracker, offset, bytes, now_ms) ||
+      !tcx_hpaa_may_break(hpaa)) {
     return REFUSED;
+  }
   tcx_filler_begin_break(filler, tracker, now_ms);
   return GOES_IF_BROKEN;
 }
@@ -92,7 +96,7 @@ static bool release_in_tracker(struct tcx_hpaa *hpaa,
   if (breaks)
     tcx_filler_end_break(&hpaa->filler, tracker, is_broken, now_ms);
   if (is_done)
-    tcx_filler_note_parts(&hpaa->filler, tracker, offset, bytes);
+    tcx_filler_note_parts(&hpaa->filler, tracker, offset, bytes, true);
   tcx_lock_release(&hpaa->lock);
   return is_done;
 }

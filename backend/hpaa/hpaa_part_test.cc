@@ -117,7 +117,7 @@ class HpaaPartTest : public ::testing::Test {
   }
   size_t Maintain(uint64_t after_ms) {
     world_->now_ms += after_ms;
-    return tcx_hpaa_maintain(&world_->heap, world_->now_ms, SIZE_MAX);
+    return tcx_hpaa_maintain(&world_->heap, world_->now_ms, SIZE_MAX, true);
   }
   static uint64_t *Word(const tcx_span *span, size_t at) {
     return reinterpret_cast<uint64_t *>(tcx_span_start(span) + at);
@@ -190,6 +190,36 @@ TEST_F(HpaaPartTest, OldOffersAreForgotten) {
   world_->now_ms += 30000;
   bool is_first_enough = kEighth == 1;
   EXPECT_EQ(ReleaseAll(spans[kP - 1]), is_first_enough);
+}
+
+// Of one from before the heap was worth huge pages, too: they are no holes.
+TEST_F(HpaaPartTest, OldOffersAreForgottenOfThoseToBecomeHuge) {
+  Start(TCX_HUGE_THP_MADVISE, TCX_HUGEPAGES_DEFAULT);
+  std::vector<tcx_span *> spans;
+  for (size_t i = 0; i < kP; i++)
+    spans.push_back(Allocate(1));
+  ASSERT_NE(Allocate((size_t{32} << 20) >> TCX_PAGE_SHIFT), nullptr);
+  for (size_t i = kP * 3 / 4; i < kP; i++)
+    Free(spans[i]);
+  for (size_t i = 0; i + 1 < kEighth; i++)
+    EXPECT_FALSE(ReleaseAll(spans[i]));
+  world_->now_ms += 30000;
+  EXPECT_EQ(ReleaseAll(spans[kEighth]), kEighth == 1);
+}
+
+TEST_F(HpaaPartTest, OffersDoNotKeepItFromBeingMended) {
+  Start(TCX_HUGE_THP_MADVISE, TCX_HUGEPAGES_DEFAULT);
+  std::vector<tcx_span *> spans;
+  for (size_t i = 0; i < kP; i++)
+    spans.push_back(Allocate(1));
+  ASSERT_NE(Allocate((size_t{32} << 20) >> TCX_PAGE_SHIFT), nullptr);
+  for (size_t i = 0; i + 1 < kEighth; i++)
+    EXPECT_FALSE(ReleaseAll(spans[i]));
+  ASSERT_EQ(Parts().filler.huge_trackers, 0u);
+  (void)Maintain(1000);
+  EXPECT_EQ(Parts().filler.huge_trackers, 1u);
+  world_->now_ms += 30000;
+  EXPECT_EQ(ReleaseAll(spans[kP - 1]), kEighth == 1);
 }
 
 TEST_F(HpaaPartTest, OffersOfFreedSpansAreForgotten) {
@@ -338,7 +368,7 @@ TEST_F(HpaaPartTest, ThreadsGiveBackBesideMaintenance) {
   uint64_t now_ms = world_->now_ms;
   for (int i = 0; i < 60; i++) {
     now_ms += 1000;
-    (void)tcx_hpaa_maintain(&world_->heap, now_ms, TCX_HUGE_BYTES);
+    (void)tcx_hpaa_maintain(&world_->heap, now_ms, TCX_HUGE_BYTES, true);
     Check();
   }
   for (std::thread &thread : threads)

@@ -127,18 +127,21 @@ struct region_work {
   struct tcx_region_range range;
   bool was_advised;
   bool was_broken;
+  bool may_break;
   bool is_broken;  // huge pages are kept out of the huge page
   bool is_released;
 };
 
 // Part of a huge page.
 static void release_part(struct tcx_hpaa *hpaa, struct region_work *work,
-                         bool breaks, uint64_t now_ms) {
+                         uint64_t now_ms) {
   const struct tcx_region_range *range = &work->range;
   uint64_t huge = tcx_huge_of_page(range->first_page);
+  bool breaks = work->was_advised && !work->was_broken;
   if (breaks &&
-      !tcx_huge_policy_break_begin(&hpaa->policy, huge,
-                                   address_of(range->first_page), now_ms)) {
+      (!work->may_break ||
+       !tcx_huge_policy_break_begin(&hpaa->policy, huge,
+                                    address_of(range->first_page), now_ms))) {
     return;
   }
   work->is_released = give_back(hpaa, range->first_page, range->pages);
@@ -175,6 +178,7 @@ static bool begin_region(struct tcx_hpaa *hpaa, enum tcx_region_release kind,
     return false;
   work->was_advised = (work->region->advised & bit_of(work)) != 0;
   work->was_broken = (work->region->broken & bit_of(work)) != 0;
+  work->may_break = tcx_hpaa_may_break(hpaa);
   work->is_broken = work->was_broken;
   work->is_released = false;
   return true;
@@ -184,8 +188,11 @@ static void end_region(struct tcx_hpaa *hpaa, const struct region_work *work,
                        uint64_t now_ms) {
   struct tcx_region *region = work->region;
   region->broken &= ~bit_of(work);
-  if (work->is_broken)
+  if (work->is_broken) {
     region->broken |= bit_of(work);
+  } else if (work->was_broken) {
+    region->advised |= bit_of(work);  // by mending it
+  }
   tcx_region_set_release_end(&hpaa->regions, region, &work->range,
                              work->is_released, now_ms);
   if (tcx_region_is_released(region))
@@ -203,8 +210,7 @@ static bool release_in_regions(struct tcx_hpaa *hpaa,
   if (!has_any)
     return false;
   if (work.range.breaks) {
-    release_part(hpaa, &work, work.was_advised && !work.was_broken,
-                 pass->now_ms);
+    release_part(hpaa, &work, pass->now_ms);
   } else {
     release_whole(hpaa, &work, pass->now_ms);
   }
@@ -241,6 +247,22 @@ static bool next_range(struct tcx_filler_release *work, uint64_t *page,
       return true;
   }
   return false;
+}
+
+// What is done to a huge page of the filler.
+enum manner { WHOLE, IN_PARTS, BREAKS_IT, NOT_NOW };
+
+// Of one that is not used all goes. What was never asked for is no huge page,
+// and the kernel does not make it one by itself. With the lock.
+static enum manner manner_of(const struct tcx_hpaa *hpaa,
+                             const struct tcx_tracker *tracker) {
+  if (tracker->used_pages == 0)
+    return WHOLE;
+  if ((tracker->flags & TCX_TRACKER_BROKEN) != 0 ||
+      tcx_pagemap_huge_note(tracker->huge) != TCX_HPAA_NOTE_ADVISED) {
+    return IN_PARTS;
+  }
+  return tcx_hpaa_may_break(hpaa) ? BREAKS_IT : NOT_NOW;
 }
 
 // Without the lock. `breaks`: huge pages must be kept out of it first. Whether
@@ -287,27 +309,22 @@ static bool release_in_filler(struct tcx_hpaa *hpaa,
                               enum tcx_filler_release_kind kind,
                               struct pass *pass) {
   struct tcx_filler_release work;
-  bool breaks = false;
-  bool is_empty = false;
+  enum manner manner = NOT_NOW;
   bool is_broken = false;
   tcx_lock_acquire(&hpaa->lock);
   bool has_any =
       tcx_filler_begin_release(&hpaa->filler, kind, pass->now_ms, &work);
-  if (has_any) {
-    // One from before the heap was worth huge pages is no huge page yet, but
-    // the kernel would make it one, and fill it, sooner or later. Of one that
-    // is not used all goes.
-    is_empty = work.tracker->used_pages == 0;
-    breaks = hpaa->wants_huge && !is_empty &&
-             (work.tracker->flags & TCX_TRACKER_BROKEN) == 0;
-  }
+  if (has_any)
+    manner = manner_of(hpaa, work.tracker);
   tcx_lock_release(&hpaa->lock);
   if (!has_any)
     return false;
-  if (is_empty) {
+  if (manner == WHOLE) {
     release_empty(hpaa, &work, pass);
+  } else if (manner == NOT_NOW) {
+    pass->failures++;
   } else {
-    is_broken = release_work(hpaa, &work, breaks, pass);
+    is_broken = release_work(hpaa, &work, manner == BREAKS_IT, pass);
   }
   pass->released += (size_t)work.done_pages << TCX_PAGE_SHIFT;
   tcx_lock_acquire(&hpaa->lock);
@@ -350,16 +367,25 @@ static bool release_step(struct tcx_hpaa *hpaa, enum step step,
   }
 }
 
-size_t tcx_hpaa_release(struct tcx_page_source *source, size_t bytes) {
+size_t tcx_hpaa_release(struct tcx_page_source *source, size_t bytes,
+                        enum tcx_page_release kind) {
   struct tcx_hpaa *hpaa = tcx_hpaa_of(source);
   struct pass pass = {tcx_clock_ms(), bytes, 0, 0};
+  bool is_all = kind == TCX_PAGE_RELEASE_ALL;
+  size_t whole = 0;
   tcx_lock_acquire(&hpaa->release_lock);
-  retry(hpaa, true, pass.now_ms);
-  for (int step = 0; step < STEPS; step++) {
+  retry(hpaa, is_all, pass.now_ms);
+  for (int step = 0; step < (is_all ? STEPS : STEP_FILLER); step++) {
     pass.failures = 0;
     while (goes_on(&pass) && release_step(hpaa, (enum step)step, &pass))
       continue;
+    if (step < STEP_FILLER)
+      whole = pass.released;
   }
+  tcx_lock_acquire(&hpaa->lock);
+  if (pass.released > whole)
+    tcx_hpaa_put_off_mends(hpaa, pass.now_ms);
+  tcx_lock_release(&hpaa->lock);
   tcx_lock_release(&hpaa->release_lock);
   return pass.released;
 }
@@ -367,19 +393,21 @@ size_t tcx_hpaa_release(struct tcx_page_source *source, size_t bytes) {
 // -- Maintenance --------------------------------------------------------------
 
 size_t tcx_hpaa_maintain(struct tcx_hpaa *hpaa, uint64_t now_ms,
-                         size_t bytes_max) {
+                         size_t bytes_max, bool may_grow) {
   struct pass pass = {now_ms, bytes_max, 0, 0};
   tcx_lock_acquire(&hpaa->release_lock);
   retry(hpaa, false, now_ms);
   while (goes_on(&pass) && release_cached(hpaa, true, &pass))
     continue;
+  pass.failures = 0;
   while (goes_on(&pass) &&
          release_in_regions(hpaa, TCX_REGION_RELEASE_UNNEEDED, &pass))
     continue;
+  pass.failures = 0;
   while (goes_on(&pass) &&
          release_in_filler(hpaa, TCX_FILLER_RELEASE_UNNEEDED, &pass))
     continue;
-  tcx_hpaa_mend(hpaa, now_ms);
+  tcx_hpaa_mend(hpaa, now_ms, may_grow);
   tcx_lock_release(&hpaa->release_lock);
   return pass.released;
 }

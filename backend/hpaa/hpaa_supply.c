@@ -109,12 +109,16 @@ void tcx_hpaa_unlock(struct tcx_hpaa *hpaa) {
   }
   advise = hpaa->advise;
   hpaa->advise.count = 0;
+  hpaa->advising++;
   uint64_t heap_bytes = hpaa->wants_huge ? UINT64_MAX : 0;
   tcx_lock_release(&hpaa->lock);
   for (unsigned i = 0; i < advise.count; i++)
     tcx_huge_policy_advise(&hpaa->policy, advise.runs[i], heap_bytes);
   for (unsigned i = 0; i < advise.count && heap_bytes == 0; i++)
     advise_again(hpaa, advise.runs[i]);
+  tcx_lock_acquire(&hpaa->lock);
+  hpaa->advising--;
+  tcx_lock_release(&hpaa->lock);
 }
 
 // -- Notes --------------------------------------------------------------------
@@ -179,12 +183,15 @@ void tcx_hpaa_advise(struct tcx_hpaa *hpaa, struct tcx_huge_run run) {
     advise_one(hpaa, huge);
 }
 
-// What is in the filler already. (A broken one has a tracker that knows it.)
+// What is in the filler already (a broken one has a tracker that knows it), or
+// all.
 static void advise_young(struct tcx_hpaa *hpaa, struct tcx_huge_run run) {
+  bool asks_for_all = tcx_huge_policy_asks_at_once(&hpaa->policy);
   for (uint64_t huge = run.first; huge < tcx_huge_run_end(run); huge++) {
     const struct tcx_tracker *tracker =
         tcx_filler_tracker_of(&hpaa->filler, tcx_page_of_huge(huge));
-    if (tracker != NULL && (tracker->flags & TCX_TRACKER_BROKEN) == 0)
+    if (tracker != NULL ? (tracker->flags & TCX_TRACKER_BROKEN) == 0
+                        : asks_for_all)
       advise_one(hpaa, huge);
   }
 }

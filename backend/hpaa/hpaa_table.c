@@ -172,8 +172,8 @@ static void hpaa_check(struct tcx_page_source *source) {
 // -- Fork, table --------------------------------------------------------------
 
 static size_t hpaa_maintain(struct tcx_page_source *source, uint64_t now_ms,
-                            size_t bytes_max) {
-  return tcx_hpaa_maintain(tcx_hpaa_of(source), now_ms, bytes_max);
+                            size_t bytes_max, bool may_grow) {
+  return tcx_hpaa_maintain(tcx_hpaa_of(source), now_ms, bytes_max, may_grow);
 }
 
 static uint64_t hpaa_due_ms(struct tcx_page_source *source, uint64_t now_ms) {
@@ -190,6 +190,7 @@ static void hpaa_fork_parent(struct tcx_page_source *source) {
 }
 
 static void hpaa_fork_child(struct tcx_page_source *source) {
+  tcx_hpaa_of(source)->advising = 0;
   tcx_lock_reset_in_child(&tcx_hpaa_of(source)->lock);
 }
 
@@ -198,6 +199,7 @@ static const struct tcx_page_source_ops hpaa_ops = {
     .allocate = tcx_hpaa_allocate,
     .deallocate = tcx_hpaa_deallocate,
     .resize = tcx_hpaa_resize,
+    .moved = tcx_hpaa_moved,
     .release = tcx_hpaa_release,
     .maintain = hpaa_maintain,
     .due_ms = hpaa_due_ms,

@@ -85,7 +85,7 @@ class HpaaDecisionTest : public ::testing::Test {
   }
   size_t Maintain(uint64_t after_ms) {
     world_->now_ms += after_ms;
-    return tcx_hpaa_maintain(&world_->heap, world_->now_ms, SIZE_MAX);
+    return tcx_hpaa_maintain(&world_->heap, world_->now_ms, SIZE_MAX, true);
   }
   static uint64_t HugeOf(const tcx_span *span) {
     return tcx_huge_of_page(span->first_page);
@@ -425,7 +425,7 @@ TEST_F(HpaaDecisionTest, ThreadsShareItWithMaintenance) {
   uint64_t now_ms = world_->now_ms;
   for (int i = 0; i < 60; i++) {
     now_ms += 1000;
-    (void)tcx_hpaa_maintain(&world_->heap, now_ms, TCX_HUGE_BYTES * 4);
+    (void)tcx_hpaa_maintain(&world_->heap, now_ms, TCX_HUGE_BYTES * 4, true);
     (void)tcx_page_source_release(world_->source, TCX_PAGE_SIZE * 100);
     (void)tcx_hpaa_due_ms(&world_->heap, now_ms);
     Check();

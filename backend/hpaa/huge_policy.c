@@ -155,6 +155,11 @@ bool tcx_huge_policy_break_begin(struct tcx_huge_policy *self, uint64_t huge,
   return true;
 }
 
+void tcx_huge_policy_keep_out(struct tcx_huge_policy *self, uint64_t huge) {
+  if (advise_one(huge, MADV_NOHUGEPAGE) != 0)
+    tcx_atomic_fetch_add_relaxed(&self->stats.advise_failures, 1);
+}
+
 // The huge page is as others again: a part of its neighbours' mapping.
 static bool unbreak(struct tcx_huge_policy *self, uint64_t huge) {
   TCX_ASSERT(self->stats.broken > 0);
@@ -187,9 +192,17 @@ bool tcx_huge_policy_release(struct tcx_huge_policy *self, void *start,
 
 // -- Mending ------------------------------------------------------------------
 
-static void back_off(struct tcx_huge_policy *self, int error, uint64_t now_ms) {
+// Whether the kernel knows the advice at all: of no memory it then says so.
+// EINVAL alone is also its answer where the program has locked a page.
+static bool knows_collapse(uint64_t huge) {
+  struct tcx_huge_run none = {huge, 0};
+  return tcx_os_advise(tcx_huge_run_start(none), 0, MADV_COLLAPSE) == 0;
+}
+
+static void back_off(struct tcx_huge_policy *self, uint64_t huge, int error,
+                     uint64_t now_ms) {
   tcx_counter_add(&self->stats.collapse_failures, 1);
-  if (error == EINVAL) {  // An older kernel, or one set to "never" meanwhile.
+  if (error == EINVAL && !knows_collapse(huge)) {
     self->can_collapse = false;
     return;
   }
@@ -204,7 +217,7 @@ static bool collapse(struct tcx_huge_policy *self, uint64_t huge,
     return false;
   int error = advise_one(huge, MADV_COLLAPSE);
   if (error != 0) {
-    back_off(self, error, now_ms);
+    back_off(self, huge, error, now_ms);
     return false;
   }
   self->collapse_wait_ms = COLLAPSE_WAIT_MIN_MS;

@@ -15,11 +15,12 @@
 //             below it for none
 //
 //   "asks" is MADV_HUGEPAGE on the memory of the heap, never on metadata and
-//   slabs; by default on large runs (above 1 MiB) only when they are used
-//   again. A heap below the mark is not worth it: 2 MiB at the first touch are
-//   much for a small program. Where the kernel gives them anyway the heap asks
-//   all the same, because a broken huge page could otherwise not be mended:
-//   there is no way back to "neither".
+//   slabs; by default on runs longer than half a huge page only when they are
+//   used again. A heap below the mark is not worth it: 2 MiB at the first touch
+//   are much for a small program. Where the kernel gives them anyway the heap
+//   asks all the same, and at once, because a broken huge page could otherwise
+//   not be mended (there is no way back to "neither"), and because what may be
+//   a huge page without being asked for would go back in parts that do not.
 //
 //   BREAKING a huge page, so that the free pages in it can go back, is three
 //   steps. Without the first, khugepaged fills it again; without the second,
@@ -130,7 +131,7 @@ static inline bool tcx_huge_policy_is_worth(const struct tcx_huge_policy *self,
 // they are used a second time.
 static inline bool tcx_huge_policy_asks_at_once(
     const struct tcx_huge_policy *self) {
-  return self->worth_bytes == 0;
+  return self->worth_bytes == 0 || self->machine.thp == TCX_HUGE_THP_ALWAYS;
 }
 
 // Advises memory of the heap, which has `heap_bytes` with it. pre: whole huge
@@ -142,11 +143,13 @@ void tcx_huge_policy_advise(struct tcx_huge_policy *self,
 // -- Breaking -----------------------------------------------------------------
 
 // Steps 1 and 2 for a whole huge page, of which the page of the system at
-// `free_page` is free. False: not now, nothing has changed. The owner then
-// calls tcx_huge_policy_release as often as needed, and ends the break.
+// `free_page` is free. False: not now, and it counts as before. After true the
+// owner calls tcx_huge_policy_release as often as needed, and ends the break.
 TCX_NODISCARD bool tcx_huge_policy_break_begin(struct tcx_huge_policy *self,
                                                uint64_t huge, void *free_page,
                                                uint64_t now_ms);
+// The kernel may have forgotten that huge pages are kept out of a broken one.
+void tcx_huge_policy_keep_out(struct tcx_huge_policy *self, uint64_t huge);
 // Whether any page was released. If not, the huge page is mended again. Whether
 // it is broken now: the owner keeps that in its tracker.
 bool tcx_huge_policy_break_end(struct tcx_huge_policy *self, uint64_t huge,

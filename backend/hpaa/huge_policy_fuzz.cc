@@ -42,10 +42,12 @@ intptr_t Madvise(void *start, size_t bytes, int advice) {
   uint64_t end = address + bytes;
   TCX_CHECK(huge >= kernel.about);
   TCX_CHECK(end <= (kernel.about + kernel.count) << TCX_HUGE_SHIFT);
-  if (advice == kCollapse)
-    kernel.collapse_calls++;
   bool fails = (kernel.failing & 1) != 0;
   kernel.failing >>= 1;
+  if (bytes == 0)  // whether it knows the advice
+    return fails ? -EINVAL : 0;
+  if (advice == kCollapse)
+    kernel.collapse_calls++;
   if (fails)
     return advice == kCollapse && (kernel.failing & 1) != 0 ? -EINVAL : -ENOMEM;
   bool is_wish = advice == MADV_HUGEPAGE || advice == MADV_NOHUGEPAGE;

@@ -39,6 +39,7 @@ struct Call {
 struct Fake {
   std::vector<Call> calls;
   std::map<int, int> errors;  // by advice
+  bool knows_collapse = false;
 } fake;
 
 Call Advice(uint64_t huge, int advice, uint64_t count = 1) {
@@ -56,6 +57,8 @@ class HugePolicyTest : public testing::Test {
     calls_ = tcx_os_linux;
     calls_.madvise = [](void *start, size_t bytes, int advice) -> intptr_t {
       fake.calls.push_back({reinterpret_cast<uintptr_t>(start), bytes, advice});
+      if (bytes == 0 && fake.knows_collapse)
+        return 0;
       auto error = fake.errors.find(advice);
       return error != fake.errors.end() ? -error->second : 0;
     };
@@ -336,6 +339,17 @@ TEST_F(HugePolicyTest, KernelWithoutCollapseIsNotAskedAgain) {
               TCX_HUGE_MENDED);
   }
   EXPECT_EQ(stats().collapse_failures, 1u);
+}
+
+TEST_F(HugePolicyTest, AHugePageThatCannotBeCollapsedEndsNothing) {
+  Init(TCX_HUGE_THP_MADVISE);
+  fake.errors[kCollapse] = EINVAL;  // As of one with a locked page.
+  fake.knows_collapse = true;
+  for (int i = 0; i < 2; i++) {
+    ASSERT_TRUE(Break(kHuge));
+    (void)tcx_huge_policy_mend(&policy_, kHuge, true, 1000000 * i);
+  }
+  EXPECT_EQ(stats().collapse_failures, 2u);
 }
 
 TEST_F(HugePolicyTest, StatisticsAreACopy) {

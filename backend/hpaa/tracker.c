@@ -278,7 +278,7 @@ void tcx_tracker_set_backed(struct tcx_tracker *self) {
 // -- Parts --------------------------------------------------------------------
 
 void tcx_tracker_set_parts(struct tcx_tracker *self, size_t offset,
-                           size_t bytes) {
+                           size_t bytes, bool are_holes) {
   TCX_ASSERT(offset + bytes <= TCX_HUGE_BYTES);
   unsigned end = (unsigned)((offset + bytes) >> TCX_TRACKER_PART_SHIFT);
   for (unsigned i = (unsigned)(offset >> TCX_TRACKER_PART_SHIFT); i < end;
@@ -287,6 +287,7 @@ void tcx_tracker_set_parts(struct tcx_tracker *self, size_t offset,
     self->part_count += (self->parts[i / 64] & bit) == 0;
     self->parts[i / 64] |= bit;
   }
+  self->has_holes = self->has_holes || are_holes;
 }
 
 void tcx_tracker_clear_parts(struct tcx_tracker *self, size_t offset,
@@ -299,6 +300,8 @@ void tcx_tracker_clear_parts(struct tcx_tracker *self, size_t offset,
     self->part_count -= (self->parts[i / 64] & bit) != 0;
     self->parts[i / 64] &= ~bit;
   }
+  if (self->part_count == 0)
+    self->has_holes = false;
 }
 
 static void check_parts(const struct tcx_tracker *self) {
@@ -311,6 +314,7 @@ static void check_parts(const struct tcx_tracker *self) {
     count++;
   }
   TCX_CHECK(count == self->part_count);
+  TCX_CHECK(!self->has_holes || count > 0);
 }
 
 void tcx_tracker_check(const struct tcx_tracker *self) {
@@ -330,6 +334,7 @@ void tcx_tracker_check(const struct tcx_tracker *self) {
   if ((self->flags & TCX_TRACKER_HUGE) != 0) {
     TCX_CHECK((self->flags & TCX_TRACKER_BROKEN) == 0);
     TCX_CHECK(self->released_pages == 0);
+    TCX_CHECK(!self->has_holes);
   }
   TCX_CHECK((self->flags & (TCX_TRACKER_UNBACKED | TCX_TRACKER_ZERO)) == 0);
 }

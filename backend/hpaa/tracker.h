@@ -16,7 +16,8 @@
 //       serves single pages only: there it is the number of free pages.
 //   I4. A tracker that is HUGE has no released page, and is not BROKEN.
 //   I5. No bit at or past TCX_HUGE_PAGES is set.
-//   I6. part_count counts the bits of `parts`; each lies in a used page.
+//   I6. part_count counts the bits of `parts`; each lies in a used page. Only
+//       one that is not HUGE has holes, and only while there are parts.
 //
 // LOCKING: none; the owner's lock covers it.
 #ifndef TCX_BACKEND_HPAA_TRACKER_H_
@@ -66,8 +67,8 @@ enum tcx_tracker_queue {
 #define TCX_TRACKER_QUEUES 2
 
 // Pages of the system under free objects of live spans, a bit for each 4 KiB of
-// the huge page: given back, and perhaps touched again since; where the tracker
-// is HUGE, only offered. Page sizes of ours above and below 4 KiB alike.
+// the huge page: offered; where it has holes perhaps given back, and perhaps
+// touched again since. Page sizes of ours above and below 4 KiB alike.
 #define TCX_TRACKER_PART_SHIFT 12
 #define TCX_TRACKER_PARTS ((unsigned)(TCX_HUGE_BYTES >> TCX_TRACKER_PART_SHIFT))
 
@@ -96,6 +97,7 @@ struct tcx_tracker {
   struct tcx_tracker_bits released;
   struct tcx_tracker_bits zero;
   uint16_t part_count;
+  bool has_holes;
   uint32_t offered_s;  // when the first of them was offered
   uint64_t parts[TCX_TRACKER_PARTS / 64];
 };
@@ -155,7 +157,7 @@ void tcx_tracker_set_backed(struct tcx_tracker *self);
 // Bytes of live spans, from the start of the huge page on, are offered or were
 // given back; or that is forgotten. Whole 4 KiB.
 void tcx_tracker_set_parts(struct tcx_tracker *self, size_t offset,
-                           size_t bytes);
+                           size_t bytes, bool are_holes);
 void tcx_tracker_clear_parts(struct tcx_tracker *self, size_t offset,
                              size_t bytes);
 

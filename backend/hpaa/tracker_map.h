@@ -25,7 +25,7 @@ struct tcx_tracker_map_leaf {
   struct tcx_tracker *trackers[TCX_TRACKER_MAP_LEAF];
 };
 
-// 512 KiB, touched by use; starts zeroed.
+// 1 MiB, touched by use; starts zeroed.
 struct tcx_tracker_map {
   struct tcx_tracker_map_leaf *root[TCX_TRACKER_MAP_ROOT];
 };

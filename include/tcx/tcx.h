@@ -78,9 +78,10 @@ int tcx_set_hard_limit_callback(int (*call)(void *arg, size_t wanted_bytes),
  * system got. What other threads' caches hold stays there. */
 size_t tcx_release(size_t bytes);
 
-/* Housekeeping, for a program that has an idle moment: what was not used since
- * the settings' times goes back to the lower tiers. Cheap when nothing is due.
- */
+/* Housekeeping, for a program that has an idle moment: what the calling
+ * thread's cache has not used for its time goes to the lower tiers; and in a
+ * process without tcx's own thread, all memory that was not needed for its time
+ * goes back to the system, at once. Cheap when nothing is due. */
 void tcx_tick(void);
 
 /* -- about one object ------------------------------------------------------ */

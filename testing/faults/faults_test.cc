@@ -164,11 +164,18 @@ TEST_F(FaultsTest, Madvise) {
 TEST_F(FaultsTest, Mremap) {
   FailEach({kMremap}, EINVAL);
   FailEach({kMremap}, ENOMEM, {"unmaps=1"});
+  FailEach({kMremap}, ENOMEM, {"unmaps=2"});
 }
 
 // A hole that cannot be filled at once.
 TEST_F(FaultsTest, MremapLeavesHoleThenMmap) {
   FailEach({kMmap, kMremap}, ENOMEM, {"unmaps=1"});
+  FailEach({kMmap, kMremap}, ENOMEM, {"unmaps=2"});
+}
+
+// Moved in part, and neither released nor filled.
+TEST_F(FaultsTest, MremapMovesAPartThenMadvise) {
+  FailEach({kMadvise, kMremap}, ENOMEM, {"unmaps=2"}, 20);
 }
 
 TEST_F(FaultsTest, AnyCall) {
@@ -184,7 +191,7 @@ TEST_F(FaultsTest, ThreadWithManyKeys) {
 // No caches of threads, and memory that is written to more often.
 TEST_F(FaultsTest, Hardened) {
   FailEach({kMmap, kMprotect}, ENOMEM, {"TCX_HARDEN=1"}, 6);
-  FailEach({kMadvise, kMremap}, ENOMEM, {"TCX_HARDEN=1", "unmaps=1"}, 4);
+  FailEach({kMadvise, kMremap}, ENOMEM, {"TCX_HARDEN=1", "unmaps=2"}, 4);
 }
 
 // Without memory from the start it would not be there, and come late.

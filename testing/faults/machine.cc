@@ -152,8 +152,13 @@ intptr_t FakeMadvise(void *address, size_t bytes, int advice) {
 intptr_t FakeMremap(void *address, size_t old_bytes, size_t new_bytes,
                     int flags, void *target) {
   if (intptr_t error = Planned(kMremap)) {
+    size_t moved =
+        machine.unmaps == 2 ? tcx_align_down(new_bytes / 2, PageBytes()) : 0;
+    if (moved != 0)
+      tcx_os_linux.mremap(address, moved, moved, flags, target);
     if (machine.unmaps != 0)
-      tcx_os_linux.munmap(target, new_bytes);
+      tcx_os_linux.munmap(static_cast<char *>(target) + moved,
+                          new_bytes - moved);
     return error;
   }
   MustBeWhole("mremap of parts of pages", address, old_bytes);

@@ -26,7 +26,8 @@ struct Machine {
   unsigned long first;
   unsigned long count;
   unsigned long error;
-  // A mremap that fails has unmapped its target before, as the kernel may.
+  // A mremap that fails has unmapped its target before, as the kernel may (1),
+  // or has moved a half of it and unmapped the other (2).
   unsigned long unmaps;
 
   // 0: as the kernel has it. With 48 bits the kernel's own choice lies above

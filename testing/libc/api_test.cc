@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <string>
 
 #include "testing/libc/support.h"
@@ -133,16 +134,45 @@ TEST(ApiTest, ReleaseGivesFreeMemoryBack) {
   EXPECT_EQ(tcx_release(SIZE_MAX), 0u);
 }
 
-TEST(ApiTest, PrintsTheReport) {
+std::string Report() {
   int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
+  if (pipe(ends) != 0)
+    return "";
   tcx_statistics_print(ends[1]);
   close(ends[1]);
   std::string text(size_t{1} << 20, 0);
   ssize_t bytes = read(ends[0], &text[0], text.size());
   close(ends[0]);
-  ASSERT_GT(bytes, 0);
-  EXPECT_NE(text.find("allocated_bytes"), std::string::npos);
+  text.resize(bytes > 0 ? static_cast<size_t>(bytes) : 0);
+  return text;
+}
+
+uint64_t Reported(const std::string &name) {
+  std::string text = Report();
+  size_t at = text.find(name + " ");
+  EXPECT_NE(at, std::string::npos);
+  return at != std::string::npos ? std::stoull(text.substr(at + name.size()))
+                                 : 0;
+}
+
+TEST(ApiTest, PrintsTheReport) {
+  EXPECT_NE(Report().find("allocated_bytes"), std::string::npos);
+}
+
+TEST(ApiTest, TickDoesAllThatIsDueAndNothingElse) {
+  const size_t kBytes = 160 << 20;
+  tcx_release(SIZE_MAX);
+  void *object = Keep(malloc(kBytes));
+  Fill(object, kBytes, 1);
+  free(object);
+  uint64_t rounds = Reported("release_rounds");
+  for (int i = 0; i < 10000; i++)
+    tcx_tick();
+  EXPECT_LE(Reported("release_rounds") - rounds, 10u);
+  EXPECT_GE(Statistics().page_free_bytes, kBytes / 2);
+  usleep(2500000);
+  tcx_tick();
+  EXPECT_LT(Statistics().page_free_bytes, kBytes / 4);
 }
 
 }  // namespace

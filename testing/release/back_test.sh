@@ -14,7 +14,8 @@ build back testing/release/back.c -pthread
 build static testing/release/back.c -static -pthread "$archive"
 
 # What the cache of a thread holds stays there while that thread sleeps (the
-# per-thread front end): up to 32 MiB else.
+# per-thread front end): of small objects up to 32 MiB else. These programs have
+# no blocks of the run classes, whose budget is another.
 export TCX_THREAD_CACHE=1M
 
 jobs=()
@@ -27,6 +28,7 @@ start() {
 }
 
 start idle_threads env LD_PRELOAD="$library" "$out/back" idle_threads
+start in_time env LD_PRELOAD="$library" "$out/back" in_time
 start single env LD_PRELOAD="$library" "$out/back" single
 start off env TCX_BACKGROUND=off LD_PRELOAD="$library" "$out/back" off
 start on env TCX_BACKGROUND=on LD_PRELOAD="$library" "$out/back" on

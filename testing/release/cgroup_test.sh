@@ -43,6 +43,14 @@ remove() {
 }
 trap remove EXIT
 echo $((limit_mib << 20)) >"$group/$limit_file"
+# Without swap, or what is too much may go there.
+for no_swap in "memory.swap.max 0" "memory.swappiness 0" \
+  "memory.memsw.limit_in_bytes $((limit_mib << 20))"; do
+  read -r file value <<<"$no_swap"
+  if [[ -e $group/$file ]] && ! echo "$value" >"$group/$file"; then
+    echo "cgroup_test: $file cannot be set"
+  fi
+done
 
 # inside COMMAND...: in the group. Its exit status, 137 where it was killed.
 inside() {

@@ -17,7 +17,7 @@ export TCX_HARD_LIMIT=128M
 for name in fail grows_in_place threads; do
   expect "hard limit: $name" "${preloaded[@]}" "$out/hard" "$name"
 done
-expect "hard limit: fail, no background thread" \
+expect "hard limit: threads, no background thread" \
   "${preloaded[@]}" TCX_BACKGROUND=off "$out/hard" threads
 for name in callback callback_threads; do
   expect "hard limit: $name" \
@@ -32,8 +32,8 @@ expect "hard limit: live" "${preloaded[@]}" "$out/hard" live
 expect "no soft limit" "${preloaded[@]}" "$out/soft" none
 expect "soft limit: idle" "${preloaded[@]}" TCX_LIMIT=64M "$out/soft" idle
 expect "soft limit: calls" "${preloaded[@]}" TCX_LIMIT=64M "$out/soft" calls
-expect "soft limit: calls, no background thread" \
-  "${preloaded[@]}" TCX_LIMIT=64M TCX_BACKGROUND=off "$out/soft" calls
+expect "soft limit: calls of threads, no background thread" \
+  "${preloaded[@]}" TCX_LIMIT=64M TCX_BACKGROUND=off "$out/soft" threads
 expect "soft limit: live" "${preloaded[@]}" "$out/soft" live
 
 # What is no limit is reported, and there is none.

@@ -4,6 +4,7 @@
 //   back unless huge pages are broken for it, which only a limit asks for so
 //   soon. Of 240 MiB that leaves 40 MiB.
 // usage: soft idle|calls   TCX_LIMIT=64M, with threads or single-threaded
+//        soft threads      TCX_BACKGROUND=off too: only other threads call
 //        soft live         no limit is set
 //        soft none         no limit: all of that stays for now
 #include "testing/release/memory.h"
@@ -31,6 +32,17 @@ static struct burst fill(void) {
 
 static void a_call(void) {
   free(keep(malloc(5000)));
+}
+
+static void *call(void *arg) {
+  a_call();
+  return arg;
+}
+
+static void a_call_of_a_thread(void) {
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, call, NULL) == 0);
+  CHECK(pthread_join(thread, NULL) == 0);
 }
 
 static void check_returns(void (*step)(void)) {
@@ -87,6 +99,9 @@ int main(int argc, char **argv) {
   free(keep(malloc(100)));
   if (strcmp(name, "calls") == 0) {
     check_returns(a_call);
+  } else if (strcmp(name, "threads") == 0) {
+    check_returns(a_call_of_a_thread);
+    CHECK(background_thread() == 0);
   } else if (strcmp(name, "idle") == 0) {
     CHECK(make_and_join());
     check_returns(NULL);
