@@ -90,7 +90,9 @@ run_step() {
 }
 
 # What a reader of a short excerpt needs: of Bazel's tests the names of those
-# that failed, then the end of each one's own log; else the end of the step's.
+# that failed, then what googletest says of the first failures and the end of
+# each one's own log; else the end of the step's. A variant of a test has its
+# log in the tree of its own configuration.
 say_why() {
   local bad
   bad=$(grep -E "$bad_test" "$2")
@@ -102,9 +104,9 @@ say_why() {
   local label log
   while read -r label _; do
     label=${label#//}
-    find "bazel-testlogs/${label/://}/" -name test.log | while read -r log; do
+    find bazel-out/*/testlogs/"${label/://}"/ -name test.log | while read -r log; do
       echo "-- $log:"
-      tail -n 12 "$log" | cut -c1-160
+      { grep -A4 ': Failure$' "$log" | head -n 10; tail -n 8 "$log"; } | cut -c1-160
     done
   done <<<"$bad"
 }

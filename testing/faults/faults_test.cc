@@ -110,6 +110,8 @@ class FaultsTest : public ::testing::Test {
     }
     ASSERT_GT(calls, 0u) << "the workload has no such call";
     unsigned long step = calls / firsts_max + 1;
+    unsigned long lives = 0;
+    unsigned long unharmed = 0;
     for (unsigned long count : {1ul, 5ul, 1000000ul}) {
       if (count == 5 && calls > kFewCalls)
         step *= 3;
@@ -122,11 +124,17 @@ class FaultsTest : public ::testing::Test {
         RunChild(arguments, &result);
         if (HasFatalFailure())
           return;
-        // Faults save calls, and threads do not all make the same.
-        EXPECT_TRUE(result.injected > 0 || first > calls / 3)
-            << Text(arguments);
+        unsigned long made = 0;
+        for (Call kind : kinds)
+          made += result.calls[kind];
+        EXPECT_TRUE(result.injected > 0 || made < first) << Text(arguments);
+        lives++;
+        unharmed += result.injected == 0;
       }
     }
+    // Faults save calls, and no two lives make the same: threads and the clock
+    // decide what is free where, and so what moves.
+    EXPECT_LE(unharmed, lives / 2) << "too few calls came to their fault";
   }
 
   static constexpr unsigned long kFewCalls = 12;
@@ -247,14 +255,16 @@ TEST(LimitsTest, Mappings) {
 
 TEST(MachineTest, AddressBitsAndPageSizes) {
   for (unsigned long bits : {39, 42, 47, 48, 57}) {
+    unsigned long moves = 0;  // the clock has a say in how many a life makes
     for (unsigned long page : {4096, 16384, 65536}) {
       Arguments arguments = {"do=work", Number("bits", bits),
                              Number("page", page)};
       Result result;
       RunChild(arguments, &result);
       EXPECT_EQ(result.refused, 0u) << Text(arguments);
-      EXPECT_GT(result.calls[kMremap], 0u) << Text(arguments);
+      moves += result.calls[kMremap];
     }
+    EXPECT_GT(moves, 0u) << Number("bits", bits);
   }
 }
 
