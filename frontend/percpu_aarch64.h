@@ -78,6 +78,8 @@ TCX_ALWAYS_INLINE void *tcx_percpu_pop(uintptr_t header_offset) {
         [base] "r"(&percpu->base[2]), [id_offset] "r"(percpu->id_offset)
       : "memory");
   // clang-format on
+  if (TCX_LIKELY(object != NULL))
+    tcx_percpu_prefetch(top);
   return object;
 }
 

@@ -81,6 +81,7 @@ TCX_ALWAYS_INLINE void *tcx_percpu_pop(uintptr_t header_offset) {
   // clang-format on
   if (TCX_UNLIKELY(is_empty))
     return NULL;
+  tcx_percpu_prefetch(top);
   // No slot holds NULL, so the caller's test for it costs nothing here.
   if (object == NULL)
     __builtin_unreachable();

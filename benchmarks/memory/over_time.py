@@ -37,6 +37,7 @@ SPARSE_SECONDS = 45
 SPARSE_BAR = 2.0
 SAWTOOTH_SECONDS = 30
 FAULTS_BAR = 1.1
+TOUCHED_MIB = 1024  # before each program that is watched
 GIVES_BACK = 0.5  # of the peak, at some moment between two loads
 COVERAGE_BAR = 0.95
 CHASE_BAR = 0.90
@@ -54,6 +55,7 @@ class Bench:
         self.runs_wanted = args.runs
         self.plots = args.plots
         self.thp_always = args.thp_always
+        self.touches = not (args.no_touch or args.quick)
 
     def runs(self, otherwise):
         return self.runs_wanted or otherwise
@@ -73,6 +75,8 @@ class Bench:
             for name, preload, variables in compare.by_turns(kinds, number):
                 compare.log("%s: run %d of %d, %s" % (what, number + 1, runs,
                                                       name))
+                if self.touches:
+                    watch.touch_huge_pages(TOUCHED_MIB)
                 run = watch.watched(
                     [program] + [str(word) for word in command[1:]], preload,
                     self.cpus, variables=variables, **options)
