@@ -92,12 +92,25 @@ static bool must_read(const struct tcx_reclaimer *self, uint64_t resident) {
   return due_ms != UINT64_MAX && tcx_clock_ms() >= due_ms;
 }
 
+// Since the last round tcx came near the limit: the cgroup is to be read long
+// before the next one, as the program may take the rest without us.
+static void hasten(struct tcx_reclaimer *self, uint64_t resident) {
+  uint64_t due_ms = tcx_limits_due_ms(&self->limits, resident);
+  uint64_t next_ms = tcx_atomic_load_relaxed(&self->next_ms);
+  if (next_ms <= due_ms || next_ms - due_ms <= TCX_RECLAIMER_PRESSURE_MS)
+    return;
+  tcx_atomic_store_relaxed(&self->next_ms, due_ms);
+  self->hooks->attend(true);
+}
+
 // The soft limit, where there is one of its own.
 static void ask_soft(struct tcx_reclaimer *self) {
   uint64_t resident = tcx_reclaimer_resident_now(self);
   if (tcx_limits_exceeds_soft(&self->limits, resident) ||
       must_read(self, resident))
     press(self);
+  else
+    hasten(self, resident);
 }
 
 // What the span was asked for and is not moved there from elsewhere.

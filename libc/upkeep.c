@@ -20,6 +20,8 @@
 #define VISIT_CALLS 512
 #define VISIT_BYTES ((uint64_t)VISIT_CALLS * 16)
 #define VISITS_SPARED 32
+// Near a limit: a program of few mallocs may fill the rest by itself.
+#define VISIT_SOON_BYTES ((uint64_t)32 << 10)
 
 static struct tcx_reclaimer reclaimer;
 static struct tcx_object_source *objects;
@@ -54,9 +56,11 @@ static void visit_within(uint64_t bytes) {
     tcx_thread.visits_spared = 0;
 }
 
-static uint64_t visit_bytes_for(size_t size) {
+static uint64_t visit_bytes_for(size_t size, uint64_t wait_ms) {
   size_t most = tcx_min_size(size, TCX_VISIT_BYTES_MAX);
-  return tcx_max_size(VISIT_BYTES, most * VISIT_CALLS);
+  uint64_t bytes = tcx_max_size(VISIT_BYTES, most * VISIT_CALLS);
+  bool is_soon = wait_ms <= TCX_RECLAIMER_PRESSURE_MS;
+  return is_soon ? tcx_min_size(bytes, VISIT_SOON_BYTES) : bytes;
 }
 
 static void attend(bool is_urgent) {
@@ -107,7 +111,7 @@ void tcx_upkeep_visit(size_t size) {
     return;
   uint64_t wait_ms = tcx_reclaimer_visit(&reclaimer, tcx_clock_ms());
   if (wait_ms != TCX_RECLAIMER_NEVER && is_alone)
-    visit_within(wait_ms == 0 ? 0 : visit_bytes_for(size));
+    visit_within(wait_ms == 0 ? 0 : visit_bytes_for(size, wait_ms));
 }
 
 void tcx_upkeep_count(size_t size) {
