@@ -11,11 +11,9 @@
 
 #include <atomic>
 #include <random>
-#include <string>
 #include <thread>
 #include <vector>
 
-#include "backend/fake_files.h"
 #include "backend/fake_page_source.h"
 #include "backend/metadata.h"
 #include "base/clock.h"
@@ -328,35 +326,6 @@ TEST_F(ReclaimerTest, NearALimitMemoryDoesNotGrowByItself) {
     }
     *limit = 0;
   }
-}
-
-// The program may take the rest of its container without us.
-TEST_F(ReclaimerTest, ComingNearTheContainersLimitTheNextRoundIsSoon) {
-  tcx::testing::FakeFiles files;
-  files["/proc/self/cgroup"] = "0::/app\n";
-  files["/proc/self/mountinfo"] =
-      "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
-  ASSERT_TRUE(Fill(1));
-  uint64_t near_bytes = Resident() + (50 << TCX_PAGE_SHIFT);
-  std::string limit = std::to_string(near_bytes * 20 / 9);
-  files["/sys/fs/cgroup/app/memory.max"] = limit + "\n";
-  files["/sys/fs/cgroup/app/memory.current"] = "0\n";
-  tcx_knobs.limit = TCX_KNOB_LIMIT_AUTO;
-  tcx_reclaimer_set_limits(&reclaimer_);
-  Round();
-  ASSERT_GT(files.reads, 0u);
-  EXPECT_EQ(tcx_reclaimer_visit(&reclaimer_, now_ms), 1000u);
-  now_ms += 10;
-  urgent_calls = 0;
-  ASSERT_TRUE(Fill(10));
-  EXPECT_EQ(urgent_calls, 0);
-  ASSERT_TRUE(Fill(60));
-  EXPECT_EQ(urgent_calls, 1);
-  EXPECT_EQ(tcx_reclaimer_visit(&reclaimer_, now_ms), 90u);
-  now_ms += 90;
-  unsigned reads = files.reads;
-  tcx_reclaimer_visit(&reclaimer_, now_ms);
-  EXPECT_GT(files.reads, reads);
 }
 
 TEST_F(ReclaimerTest, AtTheHardLimitASpanIsRefusedAndNothingElse) {

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
 #include "base/compiler.h"
 #include "frontend/frontend.h"
 #include "frontend/slab.h"
@@ -29,6 +30,14 @@ struct tcx_percpu {
   const struct tcx_slab_header *base[2 + TCX_PERCPU_MAX + TCX_PERCPU_THREADS];
 };
 extern TCX_HIDDEN struct tcx_percpu tcx_percpu;
+
+// For pop: brings in what the next pop of the class returns. Who allocates many
+// objects writes to each at once, and in a heap larger than the caches its
+// first line is not in them. Of a guard the address is 1, where nothing is
+// brought in. (Per thread malloc is one line of code, which is worth more.)
+TCX_ALWAYS_INLINE void tcx_percpu_prefetch(void **top) {
+  __builtin_prefetch(tcx_atomic_load_relaxed(top), 1);
+}
 
 struct tcx_rseq_area;
 

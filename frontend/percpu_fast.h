@@ -35,19 +35,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/atomic.h"
 #include "base/compiler.h"
 #include "frontend/percpu.h"
 #include "frontend/perthread_fast.h"
 #include "frontend/thread.h"
-
-// Brings in what the next pop of the class returns. Who allocates many objects
-// writes to each at once, and in a heap larger than the caches its first line
-// is not in them. Of a guard the address is 1, where nothing is brought in.
-// (Per thread malloc is one line of code, which is worth more.)
-TCX_ALWAYS_INLINE void tcx_percpu_prefetch(void **top) {
-  __builtin_prefetch(tcx_atomic_load_relaxed(top), 1);
-}
 
 // They define:
 //   void *tcx_percpu_pop(uintptr_t header_offset)
