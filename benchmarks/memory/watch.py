@@ -44,7 +44,8 @@ def touch_huge_pages(mib):
     not (mm/page_reporting.c). To touch one then costs 1.4 to 6 ms instead of
     0.1: the host's work, which only allocators that use huge pages would pay.
     """
-    with mmap.mmap(-1, mib * MIB) as memory:
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, mib * MIB, flags=private) as memory:
         try:
             memory.madvise(mmap.MADV_HUGEPAGE)
         except OSError:
