@@ -5,8 +5,9 @@
 // walks of all invariants and the statistics, and says in its exit status
 // whether all held. The driver asks how many calls of a kind a life without
 // faults makes, and lets each one of them fail in turn. The background thread
-// is there where a case says so: elsewhere each life makes the same calls, and
-// the program's threads give memory back themselves.
+// is there where a case says so: elsewhere the clock stands still, so that a
+// life that is held up makes the same calls as all others (what goes back in
+// time decides what moves), and the program's threads give memory back.
 #include <errno.h>
 #include <gtest/gtest.h>
 #include <spawn.h>
@@ -110,8 +111,6 @@ class FaultsTest : public ::testing::Test {
     }
     ASSERT_GT(calls, 0u) << "the workload has no such call";
     unsigned long step = calls / firsts_max + 1;
-    unsigned long lives = 0;
-    unsigned long unharmed = 0;
     for (unsigned long count : {1ul, 5ul, 1000000ul}) {
       if (count == 5 && calls > kFewCalls)
         step *= 3;
@@ -128,13 +127,11 @@ class FaultsTest : public ::testing::Test {
         for (Call kind : kinds)
           made += result.calls[kind];
         EXPECT_TRUE(result.injected > 0 || made < first) << Text(arguments);
-        lives++;
-        unharmed += result.injected == 0;
+        // Faults save calls, and threads do not all make the same.
+        EXPECT_TRUE(result.injected > 0 || first > calls / 3)
+            << Text(arguments);
       }
     }
-    // Faults save calls, and no two lives make the same: threads and the clock
-    // decide what is free where, and so what moves.
-    EXPECT_LE(unharmed, lives / 2) << "too few calls came to their fault";
   }
 
   static constexpr unsigned long kFewCalls = 12;
@@ -255,16 +252,14 @@ TEST(LimitsTest, Mappings) {
 
 TEST(MachineTest, AddressBitsAndPageSizes) {
   for (unsigned long bits : {39, 42, 47, 48, 57}) {
-    unsigned long moves = 0;  // the clock has a say in how many a life makes
     for (unsigned long page : {4096, 16384, 65536}) {
       Arguments arguments = {"do=work", Number("bits", bits),
                              Number("page", page)};
       Result result;
       RunChild(arguments, &result);
       EXPECT_EQ(result.refused, 0u) << Text(arguments);
-      moves += result.calls[kMremap];
+      EXPECT_GT(result.calls[kMremap], 0u) << Text(arguments);
     }
-    EXPECT_GT(moves, 0u) << Number("bits", bits);
   }
 }
 
