@@ -42,10 +42,14 @@ struct FakePageSource::Ops {
   }
   static tcx_span *Allocate(tcx_page_source *source,
                             const tcx_page_request *request) {
-    return Self(source)->Allocate(*request);
+    return Self(source)->AllocateSome(*request);
   }
-  static void Deallocate(tcx_page_source *source, tcx_span *span) {
-    Self(source)->Deallocate(span);
+  static void Deallocate(tcx_page_source *source, tcx_span *spans) {
+    while (spans != nullptr) {
+      tcx_span *span = spans;
+      spans = span->next;
+      Self(source)->Deallocate(span);
+    }
   }
   static bool Resize(tcx_page_source *source, tcx_span *span, size_t pages) {
     return Self(source)->Resize(span, pages);
@@ -187,8 +191,21 @@ void FakePageSource::TakeFree(uint64_t first, size_t pages) {
   }
 }
 
-tcx_span *FakePageSource::Allocate(const tcx_page_request &request) {
+// As many of those that are welcome as chance will have it.
+tcx_span *FakePageSource::AllocateSome(const tcx_page_request &request) {
   std::lock_guard<std::mutex> guard(mutex_);
+  tcx_span *spans = Allocate(request);
+  tcx_span *last = spans;
+  for (size_t left = random_() % (request.more + 1); left > 0; left--) {
+    if (last == nullptr)
+      break;
+    last->next = Allocate(request);
+    last = last->next;
+  }
+  return spans;
+}
+
+tcx_span *FakePageSource::Allocate(const tcx_page_request &request) {
   uint64_t first;
   if (left_ == 0 || request.pages > kArenaPages || !Find(request, &first)) {
     return nullptr;

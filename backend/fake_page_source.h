@@ -67,6 +67,7 @@ class FakePageSource {
   struct Ops;
   friend struct Ops;
 
+  tcx_span *AllocateSome(const tcx_page_request &request);
   tcx_span *Allocate(const tcx_page_request &request);
   void Deallocate(tcx_span *span);
   bool Resize(tcx_span *span, size_t pages);

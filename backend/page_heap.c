@@ -131,11 +131,8 @@ static bool reads_zero(const struct tcx_span *span) {
   return true;
 }
 
-static void heap_deallocate(struct tcx_page_source *source,
-                            struct tcx_span *span) {
-  struct tcx_page_heap *heap = tcx_page_heap_of(source);
-  tcx_lock_acquire(&heap->lock);
-  tcx_page_heap_note_time(heap, tcx_clock_ms());
+// Caller holds the lock, and has noted the time.
+static void take_back(struct tcx_page_heap *heap, struct tcx_span *span) {
   TCX_ASSERT(tcx_pagemap_span_of_page(span->first_page) == span);
   TCX_ASSERT(heap->in_use_pages >= span->pages);
   tcx_counter_add(&heap->in_use_pages, -(uint64_t)span->pages);
@@ -146,6 +143,18 @@ static void heap_deallocate(struct tcx_page_source *source,
   TCX_ASSERT(!is_moved || reads_zero(span));
   tcx_page_heap_set_state(span, is_moved ? TCX_SPAN_RELEASED : TCX_SPAN_FREE);
   tcx_page_heap_insert(heap, span);
+}
+
+static void heap_deallocate(struct tcx_page_source *source,
+                            struct tcx_span *spans) {
+  struct tcx_page_heap *heap = tcx_page_heap_of(source);
+  tcx_lock_acquire(&heap->lock);
+  tcx_page_heap_note_time(heap, tcx_clock_ms());
+  while (spans != NULL) {
+    struct tcx_span *span = spans;
+    spans = span->next;
+    take_back(heap, span);
+  }
   tcx_lock_release(&heap->lock);
 }
 

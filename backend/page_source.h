@@ -12,9 +12,13 @@
 //      alignment asked for, in state LARGE, size_class 0, its first and last
 //      page registered in the pagemap; or NULL (no memory), nothing lost.
 //      TCX_SPAN_ZERO is set in flags exactly when all bytes are known zero.
-//   3. `deallocate` takes back a span that `allocate` returned, in state LARGE
-//      and unregistered from any class. It cannot fail. The span is gone. With
-//      TCX_SPAN_MOVED in its flags it reads as zero and no memory is behind it.
+//      Of the `more` that are welcome besides it any number may come with it,
+//      linked by `next`: those that cost little now.
+//   3. `deallocate` takes back spans that `allocate` returned, linked by
+//   `next`,
+//      in state LARGE and unregistered from any class. It cannot fail. They are
+//      gone. With TCX_SPAN_MOVED in its flags a span reads as zero and no
+//      memory is behind it.
 //   4. What is released of a span by `release_part` is its owner's to know; the
 //      page source counts the span as in use, whole. When the span comes back
 //      its released_words tell (pagemap/span_parts.h): the page source may
@@ -39,6 +43,7 @@ struct tcx_page_request {
   size_t align_pages;  // power of two; 1: any
   unsigned objects;    // per span: a hint on how long the run will live
   size_t moved_pages;  // of `pages`, whose memory will be moved there
+  unsigned more;       // spans of this kind that are welcome besides the first
 };
 
 struct tcx_page_source_stats {
@@ -81,7 +86,7 @@ struct tcx_page_source_ops {
   const char *name;
   struct tcx_span *(*allocate)(struct tcx_page_source *self,
                                const struct tcx_page_request *request);
-  void (*deallocate)(struct tcx_page_source *self, struct tcx_span *span);
+  void (*deallocate)(struct tcx_page_source *self, struct tcx_span *spans);
   // Makes a LARGE span `pages` long without moving it, by giving back its end
   // or taking free pages behind it. False: not possible, nothing changed.
   bool (*resize)(struct tcx_page_source *self, struct tcx_span *span,
@@ -132,24 +137,36 @@ TCX_NODISCARD static inline struct tcx_span *tcx_page_source_request(
     struct tcx_page_source *self, const struct tcx_page_request *request) {
   TCX_ASSERT(request->pages > request->moved_pages);
   TCX_ASSERT(tcx_is_power_of_two(request->align_pages));
-  struct tcx_span *span = self->ops->allocate(self, request);
-  TCX_ASSERT(span == NULL || span->pages == request->pages);
-  TCX_ASSERT(span == NULL || span->first_page % request->align_pages == 0);
-  TCX_ASSERT(span == NULL || span->state == TCX_SPAN_LARGE);
-  return span;
+  struct tcx_span *spans = self->ops->allocate(self, request);
+  unsigned count = 0;
+  for (struct tcx_span *span = spans; TCX_ASSERTIONS && span != NULL;
+       span = span->next) {
+    TCX_ASSERT(span->pages == request->pages);
+    TCX_ASSERT(span->first_page % request->align_pages == 0);
+    TCX_ASSERT(span->state == TCX_SPAN_LARGE);
+    TCX_ASSERT(count++ <= request->more);
+  }
+  return spans;
 }
 
 TCX_NODISCARD static inline struct tcx_span *tcx_page_source_allocate(
     struct tcx_page_source *self, size_t pages, size_t align_pages,
     unsigned objects) {
-  struct tcx_page_request request = {pages, align_pages, objects, 0};
+  struct tcx_page_request request = {pages, align_pages, objects, 0, 0};
   return tcx_page_source_request(self, &request);
+}
+
+// Linked by `next`.
+static inline void tcx_page_source_deallocate_all(struct tcx_page_source *self,
+                                                  struct tcx_span *spans) {
+  TCX_ASSERT(spans->state == TCX_SPAN_LARGE);
+  self->ops->deallocate(self, spans);
 }
 
 static inline void tcx_page_source_deallocate(struct tcx_page_source *self,
                                               struct tcx_span *span) {
-  TCX_ASSERT(span->state == TCX_SPAN_LARGE);
-  self->ops->deallocate(self, span);
+  span->next = NULL;
+  tcx_page_source_deallocate_all(self, span);
 }
 
 TCX_NODISCARD static inline bool tcx_page_source_resize(

@@ -56,6 +56,34 @@ TEST_P(PageSourceConformanceTest, SpansDoNotOverlap) {
   }
 }
 
+TEST_P(PageSourceConformanceTest, MoreThanOneMayCome) {
+  tcx_page_source_stats before = Stats();
+  tcx_page_request request = {3, 1, 1, 0, 9};
+  std::vector<tcx_span *> spans;
+  for (int i = 0; i < 20; i++) {
+    tcx_span *some = tcx_page_source_request(source_, &request);
+    ASSERT_NE(some, nullptr);
+    for (size_t count = 1; some != nullptr; count++) {
+      EXPECT_LE(count, 10u);
+      ExpectNew(some, 3, 1);
+      Stamp(some, spans.size());
+      spans.push_back(some);
+      some = some->next;
+    }
+  }
+  EXPECT_EQ(Stats().spans_allocated, before.spans_allocated + spans.size());
+  EXPECT_EQ(Stats().in_use_bytes, in_use_ + spans.size() * 3 * TCX_PAGE_SIZE);
+  CheckStats();
+  for (size_t i = 0; i < spans.size(); i++) {
+    EXPECT_TRUE(HasStamp(spans[i], i, 3)) << i;
+    spans[i]->next = i + 1 < spans.size() ? spans[i + 1] : nullptr;
+  }
+  tcx_page_source_deallocate_all(source_, spans[0]);
+  EXPECT_EQ(Stats().spans_deallocated, before.spans_deallocated + spans.size());
+  EXPECT_EQ(Stats().in_use_bytes, in_use_);
+  CheckStats();
+}
+
 TEST_P(PageSourceConformanceTest, Aligns) {
   for (size_t align = 1; align <= 64; align *= 2) {
     tcx_span *odd = Allocate(1);

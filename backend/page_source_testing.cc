@@ -104,11 +104,8 @@ void PageSourceTest::CheckStats() {
             stats.in_use_bytes + stats.free_bytes + stats.released_bytes);
 }
 
-tcx_span *PageSourceTest::Allocate(size_t pages, size_t align, bool *is_zero) {
-  tcx_span *span = tcx_page_source_allocate(source_, pages, align, 1);
-  if (span == nullptr) {
-    return nullptr;
-  }
+void PageSourceTest::ExpectNew(const tcx_span *span, size_t pages,
+                               size_t align) {
   EXPECT_EQ(span->pages, pages);
   EXPECT_EQ(span->first_page % align, 0u);
   EXPECT_EQ(span->state, TCX_SPAN_LARGE);
@@ -117,6 +114,14 @@ tcx_span *PageSourceTest::Allocate(size_t pages, size_t align, bool *is_zero) {
   EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page), span);
   EXPECT_EQ(tcx_pagemap_span_of_page(span->first_page + pages - 1), span);
   EXPECT_EQ(tcx_pagemap_class_byte(tcx_span_start(span)), 0u);
+}
+
+tcx_span *PageSourceTest::Allocate(size_t pages, size_t align, bool *is_zero) {
+  tcx_span *span = tcx_page_source_allocate(source_, pages, align, 1);
+  if (span == nullptr) {
+    return nullptr;
+  }
+  ExpectNew(span, pages, align);
   if (is_zero != nullptr) {
     *is_zero = (span->flags & TCX_SPAN_ZERO) != 0;
   }

@@ -47,6 +47,7 @@ class PageSourceTest : public ::testing::TestWithParam<PageSourceFactory> {
   void CheckStats();
 
   // Checks what a new span must be.
+  static void ExpectNew(const tcx_span *span, size_t pages, size_t align);
   tcx_span *Allocate(size_t pages, size_t align = 1, bool *is_zero = nullptr);
   void Deallocate(tcx_span *span);
 

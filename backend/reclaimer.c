@@ -62,7 +62,10 @@ bool tcx_reclaimer_rouse(struct tcx_reclaimer *self) {
 }
 
 static void note_activity(struct tcx_reclaimer *self) {
-  tcx_atomic_store_relaxed(&self->active_ms, tcx_clock_ms());
+  // All threads come by: none takes the line from the others for nothing.
+  uint64_t now_ms = tcx_clock_ms();
+  if (tcx_atomic_load_relaxed(&self->active_ms) != now_ms)
+    tcx_atomic_store_relaxed(&self->active_ms, now_ms);
   if (!tcx_reclaimer_rouse(self))
     self->hooks->attend(false);
 }
@@ -130,16 +133,18 @@ static bool is_above(const struct tcx_reclaimer *self, uint64_t hard,
 // The page source alone knows what becomes resident: nothing, or a huge page.
 // So it is asked, and if that was too much the span goes back. Nobody has
 // touched it yet. One thread at a time, or they would count what others have
-// got and must give back. (I1)
+// got and must give back. (I1) One span at a time, as two may be too much.
 static struct tcx_span *allocate_within(
     struct tcx_reclaimer *self, const struct tcx_page_request *request) {
   struct tcx_span *span = NULL;
+  struct tcx_page_request one = *request;
+  one.more = 0;
   uint64_t hard = hard_bytes(self);
   tcx_lock_acquire(&self->admission_lock);
   // What can never fit is not tried: it might take address space for good.
   bool may_fit = used_bytes(self) + new_bytes(request) <= hard;
   if (may_fit)
-    span = self->inner->ops->allocate(self->inner, request);
+    span = self->inner->ops->allocate(self->inner, &one);
   bool is_too_much = span != NULL && is_above(self, hard, request->moved_pages);
   if (is_too_much)
     self->inner->ops->deallocate(self->inner, span);
@@ -233,9 +238,9 @@ static struct tcx_span *allocate(struct tcx_page_source *source,
   return span;
 }
 
-static void deallocate(struct tcx_page_source *source, struct tcx_span *span) {
+static void deallocate(struct tcx_page_source *source, struct tcx_span *spans) {
   struct tcx_reclaimer *self = self_of(source);
-  self->inner->ops->deallocate(self->inner, span);
+  self->inner->ops->deallocate(self->inner, spans);
   note_activity(self);
 }
 

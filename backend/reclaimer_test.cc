@@ -404,11 +404,20 @@ TEST_F(ReclaimerTest, AnImpossibleRequestIsNoTroubleForOthers) {
   EXPECT_TRUE(Fill(64));
 }
 
+TEST_F(ReclaimerTest, AtTheHardLimitSpansComeOneByOne) {
+  tcx_knobs.hard_limit = Resident() + (20 << TCX_PAGE_SHIFT);
+  tcx_reclaimer_set_limits(&reclaimer_);
+  tcx_page_request request = {1, 1, 1, 0, 9};
+  while (tcx_span *span = tcx_page_source_request(source, &request))
+    live_.push_back(span);
+  EXPECT_EQ(live_.size(), 20u);
+}
+
 TEST_F(ReclaimerTest, WhatIsMovedIsNotNew) {
   live_.push_back(Allocate(40));
   tcx_knobs.hard_limit = Resident() + (10 << TCX_PAGE_SHIFT);
   tcx_reclaimer_set_limits(&reclaimer_);
-  tcx_page_request request = {50, 1, 1, 0};
+  tcx_page_request request = {50, 1, 1, 0, 0};
   EXPECT_EQ(tcx_page_source_request(source, &request), nullptr);
   request.moved_pages = 40;
   tcx_span *target = tcx_page_source_request(source, &request);
@@ -419,7 +428,6 @@ TEST_F(ReclaimerTest, WhatIsMovedIsNotNew) {
 // There is room for one. Without the lock each sees that both have got theirs,
 // and both give it back.
 TEST_F(ReclaimerTest, OfTwoThreadsAtOnceOneIsServed) {
-  constexpr int kRounds = 1500;
   tcx_knobs.hard_limit = Resident() + (64 << TCX_PAGE_SHIFT);
   tcx_reclaimer_set_limits(&reclaimer_);
   std::atomic<int> arrived{0}, served{0};
@@ -429,7 +437,7 @@ TEST_F(ReclaimerTest, OfTwoThreadsAtOnceOneIsServed) {
       std::this_thread::yield();
   };
   auto work = [&] {
-    for (int i = 0; i < kRounds; i++) {
+    for (int i = 0; i < 1500; i++) {
       meet(3 * i + 1);
       tcx_span *span = Allocate(40);
       served += span != nullptr;

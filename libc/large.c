@@ -88,7 +88,7 @@ static struct tcx_span *span_allocate(struct tcx_page_source *pages,
   if (align_pages == 0)
     align_pages = 1;
   return tcx_page_source_request(
-      pages, &(struct tcx_page_request){count, align_pages, 1, moved_count});
+      pages, &(struct tcx_page_request){count, align_pages, 1, moved_count, 0});
 }
 
 void *tcx_large_allocate(struct tcx_page_source *pages, size_t align,

@@ -17,6 +17,9 @@
 #define NO_BUCKET TCX_CENTRAL_NO_BUCKET
 #define INLINE_OBJECTS (64u * TCX_SPAN_INLINE_WORDS)
 
+static_assert(TCX_BATCH_MAX <= INLINE_OBJECTS,
+              "a batch never needs two spans with bitmaps of their own");
+
 // Empty spans that hardening keeps: this many bytes, or one.
 #define IDLE_BYTES_MAX (128 * TCX_KIB)
 
@@ -107,24 +110,8 @@ static size_t bitmap_bytes(unsigned objects) {
   return tcx_span_bitmap_words(objects) * sizeof(uint64_t);
 }
 
-// A span whose objects are all free, on no list. NULL: no memory.
-static struct tcx_span *span_build(struct tcx_central_freelist *self) {
-  const struct tcx_size_class *row = tcx_central_row(self);
-  uint64_t *words = NULL;
-  if (row->objects > INLINE_OBJECTS) {
-    words = (uint64_t *)tcx_metadata_allocate(bitmap_bytes(row->objects));
-    if (words == NULL) {
-      return NULL;
-    }
-  }
-  struct tcx_span *span =
-      tcx_page_source_allocate(self->pages, row->pages, 1, row->objects);
-  if (span == NULL) {
-    if (words != NULL) {
-      tcx_metadata_free(words, bitmap_bytes(row->objects));
-    }
-    return NULL;
-  }
+static void cut_up(struct tcx_central_freelist *self, struct tcx_span *span,
+                   uint64_t *words) {
   if (self->is_hardened && (span->flags & TCX_SPAN_ZERO) == 0)
     memset(tcx_span_start(span), 0, tcx_span_bytes(span));
   tcx_span_init_objects(span, self->size_class, words);
@@ -135,11 +122,35 @@ static struct tcx_span *span_build(struct tcx_central_freelist *self) {
   // keep them from merging with this span.
   tcx_atomic_store_relaxed(&span->state, (uint8_t)TCX_SPAN_SMALL);
   tcx_pagemap_register_class(span, self->size_class);
-  return span;
 }
 
-void tcx_central_destroy(struct tcx_central_freelist *self,
-                         struct tcx_span *span) {
+// Spans whose objects are all free, on no list but linked by `next`: one, or as
+// many as `objects` need and come at once. NULL: no memory.
+static struct tcx_span *build_spans(struct tcx_central_freelist *self,
+                                    unsigned objects) {
+  const struct tcx_size_class *row = tcx_central_row(self);
+  struct tcx_page_request request = {.pages = row->pages,
+                                     .align_pages = 1,
+                                     .objects = row->objects,
+                                     .more = (objects - 1) / row->objects};
+  uint64_t *words = NULL;
+  if (row->objects > INLINE_OBJECTS) {
+    TCX_ASSERT(request.more == 0);
+    words = (uint64_t *)tcx_metadata_allocate(bitmap_bytes(row->objects));
+    if (words == NULL)
+      return NULL;
+  }
+  struct tcx_span *spans = tcx_page_source_request(self->pages, &request);
+  if (spans == NULL && words != NULL)
+    tcx_metadata_free(words, bitmap_bytes(row->objects));
+  for (struct tcx_span *span = spans; span != NULL; span = span->next)
+    cut_up(self, span, words);
+  return spans;
+}
+
+// What the page source gets back.
+static void make_whole(struct tcx_central_freelist *self,
+                       struct tcx_span *span) {
   unsigned objects = tcx_central_row(self)->objects;
   TCX_ASSERT(span->allocated == 0);
   TCX_ASSERT(span->bucket == NO_BUCKET);
@@ -149,22 +160,26 @@ void tcx_central_destroy(struct tcx_central_freelist *self,
   }
   span->bitmap = NULL;
   span->size_class = 0;
-  span->next = NULL;
   span->prev = NULL;
   TCX_ASSERT((span->flags & TCX_SPAN_ZERO) == 0);
   span->flags = 0;
   tcx_atomic_store_relaxed(&span->state, (uint8_t)TCX_SPAN_LARGE);
+}
+
+void tcx_central_destroy(struct tcx_central_freelist *self,
+                         struct tcx_span *span) {
+  make_whole(self, span);
   tcx_page_source_deallocate(self->pages, span);
 }
 
 // Spans that are linked by `next` alone.
 static void destroy_all(struct tcx_central_freelist *self,
                         struct tcx_span *spans) {
-  while (spans != NULL) {
-    struct tcx_span *span = spans;
-    spans = span->next;
-    tcx_central_destroy(self, span);
-  }
+  if (spans == NULL)
+    return;
+  for (struct tcx_span *span = spans; span != NULL; span = span->next)
+    make_whole(self, span);
+  tcx_page_source_deallocate_all(self->pages, spans);
 }
 
 // -- out ----------------------------------------------------------------------
@@ -249,17 +264,17 @@ static TCX_NOINLINE unsigned take_new(struct tcx_central_freelist *self,
   uint64_t spans = 0;
   struct tcx_span *last = NULL;
   while (moved < count) {
-    struct tcx_span *span = span_build(self);
-    if (span == NULL) {
+    struct tcx_span *span = build_spans(self, count - moved);
+    if (span == NULL)
       break;
+    for (; span != NULL; span = span->next) {
+      moved += take(self, span, batch + moved, count - moved);
+      last = span;
+      spans++;
     }
-    moved += take(self, span, batch + moved, count - moved);
-    last = span;
-    spans++;
   }
-  if (spans == 0) {
+  if (spans == 0)
     return 0;
-  }
   tcx_lock_acquire(&self->lock);
   tcx_central_relist(self, last);
   tcx_counter_add(&self->spans, spans);

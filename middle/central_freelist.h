@@ -117,8 +117,8 @@ void tcx_central_freelist_init(struct tcx_central_freelist *self,
 
 // Moves `count` free objects (1 .. TCX_BATCH_MAX) into `batch`. Returns how
 // many: fewer only when the page source or the metadata has no memory.
-//   cost: one lock; when the spans are dry a page source call per new span and
-//   the lock once more.
+//   cost: one lock; when the spans are dry a page source call for the new ones,
+//   or some, and the lock once more.
 TCX_NODISCARD unsigned tcx_central_freelist_remove_range(
     struct tcx_central_freelist *self, void **batch, unsigned count);
 

@@ -31,12 +31,12 @@ void FillerStep(FillerModel *model, Source *source) {
   unsigned limit = source->Below(2) == 0 ? 4 : kPages / 2 + 1;
   unsigned pages = 1 + static_cast<unsigned>(source->Below(limit));
   if (choice < 10) {
-    model->Allocate({1, 1, 64, 0}, MemoryFlags(source));
+    model->Allocate({1, 1, 64, 0, 0}, MemoryFlags(source));
   } else if (choice < 26) {
-    model->Allocate({pages, 1, 1, 0}, MemoryFlags(source));
+    model->Allocate({pages, 1, 1, 0, 0}, MemoryFlags(source));
   } else if (choice < 28) {
     size_t align_pages = 2u << source->Below(3);
-    model->Allocate({pages, align_pages, 1, 0}, MemoryFlags(source));
+    model->Allocate({pages, align_pages, 1, 0, 0}, MemoryFlags(source));
   } else if (choice < 30) {
     model->Donate(1 + static_cast<unsigned>(source->Below(kPages - 1)),
                   MemoryFlags(source));

@@ -35,7 +35,7 @@ class FillerTest : public ::testing::Test {
   uint64_t Add(size_t pages, unsigned flags = kHuge, unsigned objects = 1) {
     tcx_tracker *tracker = tcx_tracker_new();
     tcx_tracker_init(tracker, next_huge_++, flags);
-    tcx_page_request request = {pages, 1, objects, 0};
+    tcx_page_request request = {pages, 1, objects, 0, 0};
     tcx_filler_grant grant;
     tcx_filler_add(filler_.get(), tracker, &request, now_, &grant);
     tcx_filler_check(filler_.get());
@@ -52,7 +52,7 @@ class FillerTest : public ::testing::Test {
   // 0: there was no room.
   uint64_t Allocate(size_t pages, size_t align_pages = 1,
                     unsigned objects = 1) {
-    tcx_page_request request = {pages, align_pages, objects, 0};
+    tcx_page_request request = {pages, align_pages, objects, 0, 0};
     tcx_filler_grant grant;
     if (!tcx_filler_allocate(filler_.get(), &request, now_, &grant))
       return 0;

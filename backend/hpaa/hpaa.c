@@ -173,6 +173,32 @@ static bool place(struct tcx_hpaa *hpaa, const struct tcx_page_request *request,
                     : place_raw(hpaa, pages, align_pages, now_ms, out);
 }
 
+// NULL: no memory.
+static struct tcx_span *allocate_one(struct tcx_hpaa *hpaa,
+                                     const struct tcx_page_request *request) {
+  tcx_hpaa_check_worth(hpaa, request->pages);
+  struct place found;
+  if (!place(hpaa, request, NO_TIME, &found))
+    return NULL;
+  struct tcx_span *span = tcx_hpaa_get_head(hpaa);
+  *span = (struct tcx_span){
+      .first_page = found.page,
+      .pages = (uint32_t)request->pages,
+      .state = TCX_SPAN_LARGE,
+      .flags = found.is_zero ? TCX_SPAN_ZERO : 0,
+  };
+  tcx_pagemap_set_ends(span);
+  tcx_counter_add(&hpaa->in_use_pages, request->pages);
+  tcx_counter_add(&hpaa->spans_allocated, 1);
+  return span;
+}
+
+// More than one as long as none has to wait for memory or for the kernel.
+static bool may_go_on(const struct tcx_hpaa *hpaa) {
+  return hpaa->heads != NULL && hpaa->trackers != NULL &&
+         hpaa->advise.count == 0;
+}
+
 struct tcx_span *tcx_hpaa_allocate(struct tcx_page_source *source,
                                    const struct tcx_page_request *request) {
   struct tcx_hpaa *hpaa = tcx_hpaa_of(source);
@@ -180,25 +206,17 @@ struct tcx_span *tcx_hpaa_allocate(struct tcx_page_source *source,
       request->align_pages > TCX_HPAA_PAGES_MAX / 2) {
     return NULL;
   }
-  if (!tcx_hpaa_lock(hpaa))
+  if (!tcx_hpaa_lock(hpaa, 1 + request->more))
     return NULL;
-  tcx_hpaa_check_worth(hpaa, request->pages);
-  struct place found;
-  struct tcx_span *span = NULL;
-  if (place(hpaa, request, NO_TIME, &found)) {
-    span = tcx_hpaa_get_head(hpaa);
-    *span = (struct tcx_span){
-        .first_page = found.page,
-        .pages = (uint32_t)request->pages,
-        .state = TCX_SPAN_LARGE,
-        .flags = found.is_zero ? TCX_SPAN_ZERO : 0,
-    };
-    tcx_pagemap_set_ends(span);
-    tcx_counter_add(&hpaa->in_use_pages, request->pages);
-    tcx_counter_add(&hpaa->spans_allocated, 1);
+  struct tcx_span *spans = allocate_one(hpaa, request);
+  struct tcx_span *last = spans;
+  for (unsigned i = 0; i < request->more && last != NULL && may_go_on(hpaa);
+       i++) {
+    last->next = allocate_one(hpaa, request);
+    last = last->next;
   }
   tcx_hpaa_unlock(hpaa);
-  return span;
+  return spans;
 }
 
 static void free_raw(struct tcx_hpaa *hpaa, uint64_t page, size_t pages,
@@ -229,15 +247,12 @@ static bool reads_zero(const struct tcx_span *span) {
   return true;
 }
 
-void tcx_hpaa_deallocate(struct tcx_page_source *source,
-                         struct tcx_span *span) {
-  struct tcx_hpaa *hpaa = tcx_hpaa_of(source);
-  uint64_t now_ms = tcx_clock_ms();
+static void take_back(struct tcx_hpaa *hpaa, struct tcx_span *span,
+                      uint64_t now_ms) {
   uint64_t page = span->first_page;
   size_t pages = span->pages;
   bool is_moved = (span->flags & TCX_SPAN_MOVED) != 0;
   TCX_ASSERT(!is_moved || reads_zero(span));
-  tcx_lock_acquire(&hpaa->lock);
   TCX_ASSERT(tcx_pagemap_span_of_page(page) == span);
   TCX_ASSERT(hpaa->in_use_pages >= pages);
   tcx_pagemap_clear_ends(span);
@@ -259,5 +274,17 @@ void tcx_hpaa_deallocate(struct tcx_page_source *source,
     free_raw(hpaa, page, pages, is_moved, now_ms);
   }
   tcx_hpaa_put_head(hpaa, span);
+}
+
+void tcx_hpaa_deallocate(struct tcx_page_source *source,
+                         struct tcx_span *spans) {
+  struct tcx_hpaa *hpaa = tcx_hpaa_of(source);
+  uint64_t now_ms = tcx_clock_ms();
+  tcx_lock_acquire(&hpaa->lock);
+  while (spans != NULL) {
+    struct tcx_span *span = spans;
+    spans = span->next;
+    take_back(hpaa, span, now_ms);
+  }
   tcx_lock_release(&hpaa->lock);
 }

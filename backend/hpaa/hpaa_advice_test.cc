@@ -73,7 +73,7 @@ class HpaaAdviceTest : public tcx::testing::HpaaMaintainTest {
   // As realloc does with large blocks. False: no place.
   bool Move(size_t index, size_t pages) {
     const tcx_span *from = live_[index];
-    tcx_page_request request = {pages, kP, 1, from->pages};
+    tcx_page_request request = {pages, kP, 1, from->pages, 0};
     tcx_span *to = tcx_page_source_request(world_->source, &request);
     if (to == nullptr)
       return false;

@@ -102,13 +102,13 @@ class HpaaModel {
     // Ends that nobody uses, so that regions are made.
     size_t runs = kind >= 128 ? TCX_HPAA_SLACK_BYTES / TCX_HUGE_BYTES + 2 : 0;
     for (size_t i = 0; i < runs; i++)
-      Add(kP + 1, 1, 1);
+      Add(kP + 1, 1, 1, 0);
   }
 
   ~HpaaModel() {
     world_->system.FailAll(0);
     while (!live_.empty())
-      Remove(0, false);
+      Remove(0, 0, false);
     world_->now_ms += 100000;
     Release(SIZE_MAX);
     TCX_CHECK(Stats().free_bytes == 0);
@@ -119,9 +119,11 @@ class HpaaModel {
     unsigned choice = input->Byte() % 32;
     if (choice < 13) {
       size_t align = choice < 10 ? 1 : size_t{1} << input->Below(11);
-      Add(SomePages(input), align, choice % 2 == 0 ? 1 : 100);
+      unsigned more = choice < 4 ? input->Byte() % 16 : 0;
+      Add(SomePages(input), align, choice % 2 == 0 ? 1 : 100, more);
     } else if (choice < 21 && !live_.empty()) {
-      Remove(input->Below(live_.size()), choice == 20);
+      size_t more = choice < 16 ? input->Byte() % 8 : 0;
+      Remove(input->Below(live_.size()), more, choice == 20);
     } else if (choice < 25 && !live_.empty()) {
       Resize(input->Below(live_.size()), SomePages(input));
     } else if (choice == 25) {
@@ -180,38 +182,45 @@ class HpaaModel {
     return stats;
   }
 
-  void Add(size_t pages, size_t align_pages, unsigned objects) {
-    if (pages_ + pages > kLivePagesMax)
+  void Add(size_t pages, size_t align_pages, unsigned objects, unsigned more) {
+    if (pages_ + pages * (1 + more) > kLivePagesMax)
       return;
     bool may_fail = world_->may_fail();
-    tcx_span *span =
-        tcx_page_source_allocate(world_->source, pages, align_pages, objects);
-    TCX_CHECK(span != nullptr || may_fail || world_->may_fail());
-    if (span == nullptr)
-      return;
-    pages_ += pages;
-    auto it = live_.insert({span->first_page, {span, ++last_tag_}});
-    TCX_CHECK(it.second);
-    CheckPlace(it.first);
-    if ((span->flags & TCX_SPAN_ZERO) != 0)
-      CheckPages(span, pages, 0);
-    WritePages(it.first->second, 0);
+    tcx_page_request request = {pages, align_pages, objects, 0, more};
+    tcx_span *spans = tcx_page_source_request(world_->source, &request);
+    TCX_CHECK(spans != nullptr || may_fail || world_->may_fail());
+    for (tcx_span *span = spans; span != nullptr; span = span->next) {
+      pages_ += pages;
+      auto it = live_.insert({span->first_page, {span, ++last_tag_}});
+      TCX_CHECK(it.second);
+      CheckPlace(it.first);
+      if ((span->flags & TCX_SPAN_ZERO) != 0)
+        CheckPages(span, pages, 0);
+      WritePages(it.first->second, 0);
+    }
   }
 
-  // `is_moved`: its memory was moved elsewhere.
-  void Remove(size_t index, bool is_moved) {
+  // One, and as many of those behind it as there are. `is_moved`: their memory
+  // was moved elsewhere.
+  void Remove(size_t index, size_t more, bool is_moved) {
+    tcx_span *spans = nullptr;
     auto it = Nth(index);
-    tcx_span *span = it->second.span;
-    CheckPages(span, span->pages, it->second.tag);
-    pages_ -= span->pages;
-    span->flags = 0;
-    if (is_moved) {
-      TCX_CHECK(tcx_os_linux.madvise(tcx_span_start(span), tcx_span_bytes(span),
-                                     MADV_DONTNEED) == 0);
-      span->flags = TCX_SPAN_MOVED;
+    for (size_t i = 0; i <= more && it != live_.end(); i++) {
+      tcx_span *span = it->second.span;
+      CheckPages(span, span->pages, it->second.tag);
+      pages_ -= span->pages;
+      span->flags = 0;
+      if (is_moved) {
+        TCX_CHECK(tcx_os_linux.madvise(tcx_span_start(span),
+                                       tcx_span_bytes(span),
+                                       MADV_DONTNEED) == 0);
+        span->flags = TCX_SPAN_MOVED;
+      }
+      span->next = spans;
+      spans = span;
+      it = live_.erase(it);
     }
-    tcx_page_source_deallocate(world_->source, span);
-    live_.erase(it);
+    tcx_page_source_deallocate_all(world_->source, spans);
   }
 
   void Resize(size_t index, size_t pages) {

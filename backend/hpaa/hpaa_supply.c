@@ -7,7 +7,7 @@
 #include "pagemap/pagemap.h"
 
 // More than this go back to their pools.
-#define HEADS_MAX_KEPT 64
+#define HEADS_MAX_KEPT 1024
 #define TRACKERS_MAX_KEPT 16
 
 // -- Spares -------------------------------------------------------------------
@@ -41,23 +41,40 @@ static void put_tracker(struct tcx_hpaa *hpaa, struct tcx_tracker *tracker) {
   hpaa->trackers_count++;
 }
 
-// Makes what is missing, without the lock.
-static bool restock(struct tcx_hpaa *hpaa) {
-  struct tcx_span *head = tcx_metadata_span_allocate();
-  struct tcx_tracker *tracker = tcx_tracker_new();
+// Makes what is missing, without the lock. False: nothing could be made.
+static bool restock_heads(struct tcx_hpaa *hpaa, unsigned count) {
+  struct tcx_span *heads = NULL;
+  for (unsigned i = 0; i < count; i++) {
+    struct tcx_span *head = tcx_metadata_span_allocate();
+    if (head == NULL)
+      break;
+    head->next = heads;
+    heads = head;
+  }
+  bool is_any = heads != NULL;
   tcx_lock_acquire(&hpaa->lock);
-  if (head != NULL)
+  while (heads != NULL) {
+    struct tcx_span *head = heads;
+    heads = head->next;
     tcx_hpaa_put_head(hpaa, head);
-  if (tracker != NULL)
-    put_tracker(hpaa, tracker);
-  return head != NULL && tracker != NULL;
+  }
+  return is_any;
 }
 
-bool tcx_hpaa_lock(struct tcx_hpaa *hpaa) {
+static bool restock_trackers(struct tcx_hpaa *hpaa) {
+  struct tcx_tracker *tracker = tcx_tracker_new();
+  tcx_lock_acquire(&hpaa->lock);
+  if (tracker != NULL)
+    put_tracker(hpaa, tracker);
+  return tracker != NULL;
+}
+
+bool tcx_hpaa_lock(struct tcx_hpaa *hpaa, unsigned heads) {
   tcx_lock_acquire(&hpaa->lock);
   while (TCX_UNLIKELY(hpaa->heads == NULL || hpaa->trackers == NULL)) {
+    bool has_heads = hpaa->heads != NULL;
     tcx_lock_release(&hpaa->lock);
-    if (!restock(hpaa)) {
+    if (has_heads ? !restock_trackers(hpaa) : !restock_heads(hpaa, heads)) {
       tcx_lock_release(&hpaa->lock);
       return false;
     }

@@ -350,6 +350,34 @@ TEST_F(HpaaDecisionTest, WhatWasJustFreedCanBeHadAgain) {
   world_->system.FailAll(0);
 }
 
+// Where a head and a tracker are at hand: so many heads were made for it.
+TEST_F(HpaaDecisionTest, SeveralSpansComeWithOneCall) {
+  Allocate(1);
+  tcx_page_request request = {1, 1, 1, 0, 7};
+  tcx_span *spans = tcx_page_source_request(world_->source, &request);
+  for (tcx_span *span = spans; span != nullptr; span = span->next)
+    live_.push_back(span);
+  EXPECT_EQ(live_.size(), 1u + 8);
+  Check();
+}
+
+// The first may be the last that memory suffices for.
+TEST_F(HpaaDecisionTest, FewerSpansComeWhereMemoryEnds) {
+  Allocate(1);
+  world_->system.FailAll(UINT32_MAX);
+  tcx_page_request request = {kP / 2, 1, 1, 0, 7};
+  size_t count = 0;
+  while (tcx_span *spans = tcx_page_source_request(world_->source, &request)) {
+    for (tcx_span *span = spans; span != nullptr; span = span->next)
+      live_.push_back(span);
+    count++;
+  }
+  EXPECT_GE(count, 1u);
+  EXPECT_EQ(Stats().in_use_bytes,
+            TCX_PAGE_SIZE + (live_.size() - 1) * kP / 2 * TCX_PAGE_SIZE);
+  Check();
+}
+
 TEST_F(HpaaDecisionTest, NoMemoryIsNullAndNothingIsLost) {
   Allocate(1);
   tcx_page_source_stats before = Stats();
