@@ -12,13 +12,12 @@
 //      alignment asked for, in state LARGE, size_class 0, its first and last
 //      page registered in the pagemap; or NULL (no memory), nothing lost.
 //      TCX_SPAN_ZERO is set in flags exactly when all bytes are known zero.
-//      Of the `more` that are welcome besides it any number may come with it,
-//      linked by `next`: those that cost little now.
+//      With it may come any number of the `more` that are welcome, linked by
+//      `next`: those that cost little now.
 //   3. `deallocate` takes back spans that `allocate` returned, linked by
-//   `next`,
-//      in state LARGE and unregistered from any class. It cannot fail. They are
-//      gone. With TCX_SPAN_MOVED in its flags a span reads as zero and no
-//      memory is behind it.
+//      `next`, in state LARGE and unregistered from any class. It cannot fail.
+//      They are gone. With TCX_SPAN_MOVED in its flags a span reads as zero and
+//      no memory is behind it.
 //   4. What is released of a span by `release_part` is its owner's to know; the
 //      page source counts the span as in use, whole. When the span comes back
 //      its released_words tell (pagemap/span_parts.h): the page source may
