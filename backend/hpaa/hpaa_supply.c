@@ -7,7 +7,7 @@
 #include "pagemap/pagemap.h"
 
 // More than this go back to their pools.
-#define HEADS_MAX_KEPT 1024
+#define HEADS_MAX_KEPT 64
 #define TRACKERS_MAX_KEPT 16
 
 // -- Spares -------------------------------------------------------------------
