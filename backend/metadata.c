@@ -1,7 +1,9 @@
 // metadata.c -- pools and buffers over the arena. See metadata.h.
 //
 // INVARIANTS (tcx_metadata_check)
-//   I1. A pool's free list has total - in_use objects.
+//   I1. A pool has total - in_use free objects, on its lists by turns: of any
+//       two the one that is first by turns has as many as the other, or one
+//       more. So pop and push are LIFO over all of them.
 //   I2. `pools` is in ascending order of addresses, the order in which locks of
 //       one rank are taken.
 //   I3. With assertions, a free object holds POISON from its second word on (up
@@ -101,19 +103,36 @@ static void check_poison(const struct tcx_metadata_pool *self,
 #endif
 }
 
+// The list of the n-th free object, n from 0.
+static struct free_object **list_of(struct tcx_metadata_pool *self,
+                                    uint64_t n) {
+  return (struct free_object **)&self->free[n % TCX_METADATA_LISTS];
+}
+
+static uint64_t free_count(const struct tcx_metadata_pool *self) {
+  return self->total - self->in_use;
+}
+
+// NULL: there is none.
+static struct free_object *pop(struct tcx_metadata_pool *self) {
+  if (free_count(self) == 0)
+    return NULL;
+  struct free_object **list = list_of(self, free_count(self) - 1);
+  struct free_object *object = *list;
+  *list = object->next;
+  __builtin_prefetch(object->next, 1);
+  check_poison(self, object);
+  return object;
+}
+
 void *tcx_metadata_pool_allocate(struct tcx_metadata_pool *self) {
   TCX_ASSERT(self->object_bytes >= 16 && self->object_bytes % 16 == 0);
   if (TCX_UNLIKELY(tcx_atomic_load_acquire(&self->is_listed) == 0)) {
     list_pool(self);
   }
   tcx_lock_acquire(&self->lock);
-  struct free_object *object = (struct free_object *)self->free;
-  if (object != NULL) {
-    self->free = object->next;
-    // The next caller reads its link under the lock, cold after a burst.
-    __builtin_prefetch(self->free, 1);
-    check_poison(self, object);
-  } else {
+  struct free_object *object = pop(self);
+  if (object == NULL) {
     object = (struct free_object *)tcx_arena_allocate(self->object_bytes,
                                                       self->align_bytes);
     if (object != NULL) {
@@ -134,9 +153,12 @@ void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object) {
   struct free_object *free_object = (struct free_object *)object;
   tcx_lock_acquire(&self->lock);
   TCX_ASSERT(self->in_use > 0);
-  TCX_ASSERT(self->free != object);  // The common double free.
-  free_object->next = (struct free_object *)self->free;
-  self->free = free_object;
+  // The common double free.
+  TCX_ASSERT(free_count(self) == 0 ||
+             *list_of(self, free_count(self) - 1) != object);
+  struct free_object **list = list_of(self, free_count(self));
+  free_object->next = *list;
+  *list = free_object;
   tcx_counter_add(&self->in_use, (uint64_t)-1);
   tcx_lock_release(&self->lock);
 }
@@ -219,14 +241,17 @@ void tcx_metadata_read_stats(struct tcx_metadata_stats *out) {
 
 static void check_pool(struct tcx_metadata_pool *self) {
   tcx_lock_acquire(&self->lock);
-  uint64_t free_objects = 0;
-  const struct free_object *object = (const struct free_object *)self->free;
-  for (; object != NULL; object = object->next) {
-    check_poison(self, object);
-    free_objects++;
-    TCX_CHECK(free_objects <= self->total);  // I1, and ends on a cycle
+  for (uint64_t i = 0; i < TCX_METADATA_LISTS; i++) {
+    // I1.
+    uint64_t left =
+        (free_count(self) + TCX_METADATA_LISTS - 1 - i) / TCX_METADATA_LISTS;
+    const struct free_object *object = *list_of(self, i);
+    for (; object != NULL; object = object->next) {
+      check_poison(self, object);
+      TCX_CHECK(left-- > 0);
+    }
+    TCX_CHECK(left == 0);
   }
-  TCX_CHECK(free_objects + self->in_use == self->total);
   tcx_lock_release(&self->lock);
 }
 

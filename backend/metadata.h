@@ -23,11 +23,15 @@
 
 TCX_BEGIN_DECLS
 
+// After a burst the free objects are cold, and each knows but the next of its
+// list: with so many lists by turns, those that come next are fetched together.
+#define TCX_METADATA_LISTS 8
+
 // Objects of one size, a multiple of 16 and at least 16 bytes. Lives for ever
 // once something was allocated: fork and statistics walk all pools.
 struct tcx_metadata_pool {
   struct tcx_lock lock;
-  void *free;
+  void *free[TCX_METADATA_LISTS];  // the n-th that came: on list n modulo these
   uint32_t object_bytes;
   uint32_t align_bytes;            // power of two, 16 to 4096
   uint64_t in_use;                 // objects
@@ -36,10 +40,10 @@ struct tcx_metadata_pool {
   uint32_t is_listed;
 };
 
-#define TCX_METADATA_POOL_INIT(bytes, align)                                   \
-  {                                                                            \
-    TCX_LOCK_INIT(TCX_LOCK_RANK_METADATA), NULL, (bytes), (align), 0, 0, NULL, \
-        0                                                                      \
+#define TCX_METADATA_POOL_INIT(bytes, align)                                  \
+  {                                                                           \
+    TCX_LOCK_INIT(TCX_LOCK_RANK_METADATA), {0}, (bytes), (align), 0, 0, NULL, \
+        0                                                                     \
   }
 
 // Contents undefined.
