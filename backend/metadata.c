@@ -31,8 +31,8 @@
 static_assert(BUFFER_MAX_BYTES <= TCX_ARENA_REQUEST_MAX_BYTES,
               "the arena serves every pooled buffer");
 
-struct free_object {
-  struct free_object *next;
+struct tcx_free_object {
+  struct tcx_free_object *next;
 };
 
 // Rank SYSTEM: taken before a pool's lock, whatever their addresses are.
@@ -75,12 +75,12 @@ static void list_pool(struct tcx_metadata_pool *self) {
 
 static size_t poison_bytes(const struct tcx_metadata_pool *self) {
   return tcx_min_size(self->object_bytes, POISON_MAX_BYTES) -
-         sizeof(struct free_object);
+         sizeof(struct tcx_free_object);
 }
 
 static void poison(const struct tcx_metadata_pool *self, void *object) {
 #if TCX_ASSERTIONS
-  memset((char *)object + sizeof(struct free_object), POISON,
+  memset((char *)object + sizeof(struct tcx_free_object), POISON,
          poison_bytes(self));
 #else
   (void)self;
@@ -92,7 +92,7 @@ static void check_poison(const struct tcx_metadata_pool *self,
                          const void *object) {
 #if TCX_ASSERTIONS
   const unsigned char *bytes =
-      (const unsigned char *)object + sizeof(struct free_object);
+      (const unsigned char *)object + sizeof(struct tcx_free_object);
   for (size_t i = 0; i < poison_bytes(self); i++) {
     TCX_CHECK(bytes[i] == POISON);  // Else written to after it was freed.
   }
@@ -104,9 +104,9 @@ static void check_poison(const struct tcx_metadata_pool *self,
 }
 
 // The list of the n-th free object, n from 0.
-static struct free_object **list_of(struct tcx_metadata_pool *self,
-                                    uint64_t n) {
-  return (struct free_object **)&self->free[n % TCX_METADATA_LISTS];
+static struct tcx_free_object **list_of(struct tcx_metadata_pool *self,
+                                        uint64_t n) {
+  return &self->free[n % TCX_METADATA_LISTS];
 }
 
 static uint64_t free_count(const struct tcx_metadata_pool *self) {
@@ -114,11 +114,11 @@ static uint64_t free_count(const struct tcx_metadata_pool *self) {
 }
 
 // NULL: there is none.
-static struct free_object *pop(struct tcx_metadata_pool *self) {
+static struct tcx_free_object *pop(struct tcx_metadata_pool *self) {
   if (free_count(self) == 0)
     return NULL;
-  struct free_object **list = list_of(self, free_count(self) - 1);
-  struct free_object *object = *list;
+  struct tcx_free_object **list = list_of(self, free_count(self) - 1);
+  struct tcx_free_object *object = *list;
   *list = object->next;
   __builtin_prefetch(object->next, 1);
   check_poison(self, object);
@@ -131,10 +131,10 @@ void *tcx_metadata_pool_allocate(struct tcx_metadata_pool *self) {
     list_pool(self);
   }
   tcx_lock_acquire(&self->lock);
-  struct free_object *object = pop(self);
+  struct tcx_free_object *object = pop(self);
   if (object == NULL) {
-    object = (struct free_object *)tcx_arena_allocate(self->object_bytes,
-                                                      self->align_bytes);
+    object = (struct tcx_free_object *)tcx_arena_allocate(self->object_bytes,
+                                                          self->align_bytes);
     if (object != NULL) {
       tcx_counter_add(&self->total, 1);
     }
@@ -150,13 +150,13 @@ void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object) {
   TCX_ASSERT(object != NULL);
   TCX_ASSERT(tcx_is_aligned((uintptr_t)object, self->align_bytes));
   poison(self, object);
-  struct free_object *free_object = (struct free_object *)object;
+  struct tcx_free_object *free_object = (struct tcx_free_object *)object;
   tcx_lock_acquire(&self->lock);
   TCX_ASSERT(self->in_use > 0);
   // The common double free.
   TCX_ASSERT(free_count(self) == 0 ||
              *list_of(self, free_count(self) - 1) != object);
-  struct free_object **list = list_of(self, free_count(self));
+  struct tcx_free_object **list = list_of(self, free_count(self));
   free_object->next = *list;
   *list = free_object;
   tcx_counter_add(&self->in_use, (uint64_t)-1);
@@ -245,7 +245,7 @@ static void check_pool(struct tcx_metadata_pool *self) {
     // I1.
     uint64_t left =
         (free_count(self) + TCX_METADATA_LISTS - 1 - i) / TCX_METADATA_LISTS;
-    const struct free_object *object = *list_of(self, i);
+    const struct tcx_free_object *object = *list_of(self, i);
     for (; object != NULL; object = object->next) {
       check_poison(self, object);
       TCX_CHECK(left-- > 0);

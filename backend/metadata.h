@@ -27,11 +27,14 @@ TCX_BEGIN_DECLS
 // list: with so many lists by turns, those that come next are fetched together.
 #define TCX_METADATA_LISTS 8
 
+struct tcx_free_object;
+
 // Objects of one size, a multiple of 16 and at least 16 bytes. Lives for ever
 // once something was allocated: fork and statistics walk all pools.
 struct tcx_metadata_pool {
   struct tcx_lock lock;
-  void *free[TCX_METADATA_LISTS];  // the n-th that came: on list n modulo these
+  // The n-th that came is on list n modulo these.
+  struct tcx_free_object *free[TCX_METADATA_LISTS];
   uint32_t object_bytes;
   uint32_t align_bytes;            // power of two, 16 to 4096
   uint64_t in_use;                 // objects
