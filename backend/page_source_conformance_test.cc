@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <random>
 #include <thread>
 #include <vector>
@@ -311,6 +312,40 @@ TEST_P(PageSourceConformanceTest, ForkedChildGoesOn) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_EQ(status, 0);
   Deallocate(span);
+}
+
+// The fake has a small arena and places at random.
+class PageSourcePlacesTest : public tcx::testing::PageSourceTest {};
+INSTANTIATE_TEST_SUITE_P(All, PageSourcePlacesTest,
+                         ::testing::Values(tcx::testing::PageHeap,
+                                           tcx::testing::Hpaa,
+                                           tcx::testing::Reclaimer),
+                         tcx::testing::PageSourceName);
+
+// Runs of all lengths from an eighth of a megabyte to eight, for long: free
+// memory stays of use for the next ones.
+TEST_P(PageSourcePlacesTest, RunsThatComeAndGoFindPlacesAgain) {
+  const size_t huge = TCX_HUGE_PAGE_SIZE / TCX_PAGE_SIZE;
+  tcx_page_source_release(source_, SIZE_MAX);
+  std::mt19937 random(5);
+  std::vector<tcx_span *> spans(64);
+  uint64_t in_use_max = 0;
+  for (int step = 0; step < 4000; step++) {
+    tcx_span *&span = spans[random() % spans.size()];
+    if (span != nullptr)
+      Deallocate(span);
+    size_t pages = (huge / 16 + 1) << random() % 6;
+    pages += random() % pages;
+    span = Allocate(pages, pages > 2 * huge ? huge : 1);
+    ASSERT_NE(span, nullptr);
+    in_use_max = std::max(in_use_max, Stats().in_use_bytes);
+  }
+  EXPECT_LE(Stats().in_use_bytes + Stats().free_bytes, 2 * in_use_max);
+  CheckStats();
+  for (tcx_span *span : spans) {
+    if (span != nullptr)
+      Deallocate(span);
+  }
 }
 
 }  // namespace

@@ -14,6 +14,10 @@
 // Objects from here on start on a huge page, so that moving one keeps every
 // huge page of it whole.
 #define HUGE_ALIGN_BYTES ((size_t)TCX_MAX_RUN_SIZE)
+// Longer ones are whole huge pages, at most 1/16 more. Their ends would be
+// shared with small objects, which stay when the object goes: then the next of
+// its length does not fit there.
+#define WHOLE_HUGE_BYTES (16 * TCX_HUGE_PAGE_SIZE)
 // Moving pages costs two system calls; below this a copy is as cheap.
 #define MOVE_BYTES_MIN ((size_t)4 * TCX_MIB)
 
@@ -45,6 +49,8 @@ size_t tcx_large_pages(size_t size) {
   size_t unit = TCX_PAGE_SIZE;
   if (size > TCX_MAX_RUN_SIZE)
     unit = tcx_max_size(unit, tcx_os_page_size());
+  if (size > WHOLE_HUGE_BYTES)
+    unit = tcx_max_size(unit, TCX_HUGE_PAGE_SIZE);
   size_t pages = tcx_align_up(size, unit) >> TCX_PAGE_SHIFT;
   if (pages > UINT32_MAX)
     return 0;

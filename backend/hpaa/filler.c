@@ -119,7 +119,7 @@ bool tcx_filler_retake(struct tcx_filler *self, uint64_t page,
   struct tcx_filler_share was = tcx_filler_share_of(tracker);
   mark(tracker, 0, head_pages, out);
   tracker->head_pages = (uint16_t)head_pages;
-  tracker->abandoned_pages = 0;
+  tracker->was_donated = false;
   tracker->allocations++;
   tcx_filler_changed(self, tracker, &was, now_ms);
   return true;
@@ -149,7 +149,7 @@ static struct tcx_tracker *free_run(struct tcx_filler *self, uint64_t page,
   tracker->allocations--;
   if (is_head(tracker, first)) {
     TCX_ASSERT(pages == tracker->head_pages);
-    tracker->abandoned_pages = tracker->head_pages;
+    tracker->was_donated = true;
     tracker->head_pages = 0;
   }
   TCX_ASSERT((tracker->used_pages == 0) == (tracker->allocations == 0));

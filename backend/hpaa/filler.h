@@ -124,9 +124,8 @@ struct tcx_filler_stats {
   uint64_t pinned_pages;     // of free_pages: in pinned ones or set aside
   uint64_t huge_free_pages;  // of free_pages: in HUGE ones, but not those
   uint64_t donated_pages;    // of used_pages: ends of live large runs
-  uint64_t slack_pages;      // free ones beside those
-  uint64_t abandoned_pages;  // what ends of large runs were, now dead, that
-                             // something else keeps from leaving whole
+  uint64_t slack_pages;      // free ones beside those, and beside where such
+                             // ends were: what is left keeps the huge page
   uint64_t trackers;
   uint64_t huge_trackers;
   uint64_t broken_trackers;

@@ -59,7 +59,7 @@ static void check_tracker(const struct tcx_filler *self,
   TCX_CHECK(!tcx_filler_leaves(tracker));
   TCX_CHECK(tracker->allocations <= tracker->used_pages);
   TCX_CHECK((tracker->allocations == 0) == (tracker->used_pages == 0));
-  TCX_CHECK(tracker->head_pages == 0 || tracker->abandoned_pages == 0);
+  TCX_CHECK(tracker->head_pages == 0 || !tracker->was_donated);
   TCX_CHECK(tracker->head_pages == 0 ||
             !tcx_tracker_is_free(tracker, 0, tracker->head_pages));
   if (tcx_filler_density(tracker) == 1) {

@@ -97,15 +97,15 @@ struct tcx_filler_share {
   uint16_t used_pages;
   uint16_t released_pages;
   uint16_t head_pages;
-  uint16_t abandoned_pages;
+  bool was_donated;
   uint8_t flags;
 };
 
 static inline struct tcx_filler_share tcx_filler_share_of(
     const struct tcx_tracker *tracker) {
   struct tcx_filler_share share = {tracker->used_pages, tracker->released_pages,
-                                   tracker->head_pages,
-                                   tracker->abandoned_pages, tracker->flags};
+                                   tracker->head_pages, tracker->was_donated,
+                                   tracker->flags};
   return share;
 }
 

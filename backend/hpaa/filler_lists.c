@@ -156,9 +156,8 @@ void tcx_filler_add_share(struct tcx_filler_stats *stats,
   stats->free_pages += sign * idle_pages;
   stats->released_pages += sign * share->released_pages;
   stats->donated_pages += sign * share->head_pages;
-  if (share->head_pages != 0)
+  if (share->head_pages != 0 || share->was_donated)
     stats->slack_pages += sign * (TCX_HUGE_PAGES - share->used_pages);
-  stats->abandoned_pages += sign * share->abandoned_pages;
   bool is_huge = (share->flags & TCX_TRACKER_HUGE) != 0;
   if ((share->flags & (TCX_TRACKER_PINNED | TCX_TRACKER_ASIDE)) != 0) {
     stats->pinned_pages += sign * idle_pages;
@@ -196,7 +195,7 @@ static void count_change(struct tcx_filler *self,
   const unsigned apart = TCX_TRACKER_PINNED | TCX_TRACKER_ASIDE;
   if (TCX_UNLIKELY(was->flags != is.flags || (is.flags & apart) != 0 ||
                    was->released_pages != is.released_pages ||
-                   was->abandoned_pages != is.abandoned_pages ||
+                   was->was_donated || is.was_donated ||
                    (was->head_pages | is.head_pages) != 0)) {
     count_rare(self, was, &is, now_ms);
     return;

@@ -27,8 +27,8 @@ struct Page {
 struct Huge {
   tcx_tracker *tracker;
   std::vector<Page> pages;
-  unsigned allocations, head_pages, abandoned_pages;
-  bool is_huge, is_broken, is_dense, is_pinned, is_aside;
+  unsigned allocations, head_pages;
+  bool was_donated, is_huge, is_broken, is_dense, is_pinned, is_aside;
 
   template <typename Predicate>
   unsigned Count(Predicate is_counted) const {

@@ -164,19 +164,19 @@ TEST_F(FillerTest, AnEmptyHugePageLeaves) {
   EXPECT_EQ(Stats().used_pages, 0u);
 }
 
-TEST_F(FillerTest, DonatedHeadFreedFirstIsAbandoned) {
+TEST_F(FillerTest, DonatedHeadFreedFirstLeavesSlack) {
   uint64_t head = Donate(kPages / 2);
   uint64_t tail = Allocate(1);
   EXPECT_EQ(tail, head + kPages / 2);
   EXPECT_EQ(Stats().donated_pages, kPages / 2);
   EXPECT_FALSE(Free(head, kPages / 2));
   EXPECT_EQ(Stats().donated_pages, 0u);
-  EXPECT_EQ(Stats().abandoned_pages, kPages / 2);
+  EXPECT_EQ(Stats().slack_pages, kPages - 1);
   // The head's pages are free like any.
   EXPECT_TRUE(InSameHuge(Allocate(kPages / 2), head));
   EXPECT_FALSE(Free(head, kPages / 2));
   EXPECT_TRUE(Free(tail, 1));
-  EXPECT_EQ(Stats().abandoned_pages, 0u);
+  EXPECT_EQ(Stats().slack_pages, 0u);
 }
 
 TEST_F(FillerTest, DonatedTailFreedFirstIsDonatedAgain) {

@@ -123,11 +123,12 @@ static bool place_raw(struct tcx_hpaa *hpaa, size_t pages, size_t align_pages,
 // -- Regions ------------------------------------------------------------------
 
 static bool place_in_region(struct tcx_hpaa *hpaa, size_t pages,
-                            uint64_t now_ms, struct place *out) {
+                            size_t align_pages, uint64_t now_ms,
+                            struct place *out) {
   struct tcx_region *region;
   bool is_zero = false;
-  uint64_t page =
-      tcx_region_set_allocate(&hpaa->regions, pages, now_ms, &region, &is_zero);
+  uint64_t page = tcx_region_set_allocate(
+      &hpaa->regions, pages, align_pages > 1, now_ms, &region, &is_zero);
   if (page == 0)
     return false;
   *out = (struct place){page, is_zero};
@@ -143,12 +144,14 @@ static bool has_slack(const struct tcx_hpaa *hpaa) {
          TCX_HPAA_SLACK_BYTES;
 }
 
-static bool place_between(struct tcx_hpaa *hpaa, size_t pages, uint64_t now_ms,
+// Where it is aligned at all, a run starts a huge page.
+static bool place_between(struct tcx_hpaa *hpaa, size_t pages,
+                          size_t align_pages, uint64_t now_ms,
                           struct place *out) {
-  if (place_in_region(hpaa, pages, now_ms, out))
+  if (place_in_region(hpaa, pages, align_pages, now_ms, out))
     return true;
   if (has_slack(hpaa) && tcx_hpaa_add_region(hpaa) &&
-      place_in_region(hpaa, pages, now_ms, out)) {
+      place_in_region(hpaa, pages, align_pages, now_ms, out)) {
     return true;
   }
   return place_raw(hpaa, pages, 1, now_ms, out);
@@ -167,9 +170,9 @@ static bool place(struct tcx_hpaa *hpaa, const struct tcx_page_request *request,
       place_in_hole(hpaa, request, now_ms, out)) {
     return true;
   }
-  bool is_between = align_pages == 1 && pages % TCX_HPAA_P != 0 &&
+  bool is_between = fits_filler && pages % TCX_HPAA_P != 0 &&
                     pages <= TCX_HPAA_REGION_RUN_PAGES;
-  return is_between ? place_between(hpaa, pages, now_ms, out)
+  return is_between ? place_between(hpaa, pages, align_pages, now_ms, out)
                     : place_raw(hpaa, pages, align_pages, now_ms, out);
 }
 

@@ -11,11 +11,13 @@
 //                      raw: huge pages of the cache (memory behind them) or of
 //                      the map (none, known zero);
 //     the others       a hole in the filler (below P); else a region that has
-//                      room (up to 16 P; libc/large.c aligns what is longer
-//                      than two to huge pages); else raw, and the end of the
-//                      last huge page is donated to the filler. When so much of
-//                      donated ends is unused that the small allocations do
-//                      not fill them, a new region instead.
+//                      room (up to 16 P, libc/large.c asks for whole ones
+//                      beyond); else raw, and the end of the last huge page is
+//                      donated to the filler. When so much beside such ends is
+//                      unused, of live runs and of dead ones, that the small
+//                      allocations do not fill it, a new region instead. For
+//                      what is small keeps the end when the run goes, and the
+//                      next run of that length must go elsewhere.
 //   Where the parts get memory: the cache first, then the map, then the system.
 //   Where free memory goes: a tracker that became empty and whole free huge
 //   pages to the cache, to the map when nothing is behind them.
@@ -54,8 +56,8 @@
 TCX_BEGIN_DECLS
 
 // Unused ends of raw runs, from which on regions are made.
-#define TCX_HPAA_SLACK_BYTES ((uint64_t)16 << 20)
-// Longer runs lose at most 1/16 at their ends, so they are raw.
+#define TCX_HPAA_SLACK_BYTES ((uint64_t)8 << 20)
+// The longest run that a region takes.
 #define TCX_HPAA_REGION_RUN_PAGES (16 * (size_t)TCX_HUGE_PAGES)
 // The most that goes back in one step of a caller that has other work.
 #define TCX_HPAA_RELEASE_STEP_BYTES ((size_t)32 << 20)

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <random>
 #include <vector>
 
@@ -99,6 +100,22 @@ TEST_F(HpaaAdviceTest, WhatMemoryWasMovedToIsAskedForAgain) {
   Free(Allocate(40 * kP));
   ASSERT_TRUE(Move(1, 40 * kP));
   EXPECT_EQ(Told(live_.back()), MADV_HUGEPAGE);
+  CheckNotes();
+}
+
+TEST_F(HpaaAdviceTest, WhatIsMovedToARegionIsAskedForAgain) {
+  const tcx_span *from = Allocate(3 * kP);
+  while (Parts().regions == 0)
+    Allocate(kP + 1);
+  // Of the place some was used before, and asked for.
+  Free(Allocate(4 * kP - 1));
+  size_t index = static_cast<size_t>(
+      std::find(live_.begin(), live_.end(), from) - live_.begin());
+  ASSERT_TRUE(Move(index, 5 * kP + 1));
+  uint64_t to = live_.back()->first_page / kP;
+  ASSERT_NE(tcx_hpaa_region_of(to), nullptr);
+  for (uint64_t i = 0; i < 3; i++)
+    EXPECT_EQ(Told(to + i), MADV_HUGEPAGE);
   CheckNotes();
 }
 

@@ -14,7 +14,20 @@ static bool is_broken(const struct tcx_hpaa *hpaa, uint64_t huge) {
       tcx_filler_tracker_of(&hpaa->filler, tcx_page_of_huge(huge));
   if (tracker != NULL)
     return (tracker->flags & TCX_TRACKER_BROKEN) != 0;
+  const struct tcx_region *region = tcx_hpaa_region_of(huge);
+  if (region != NULL)
+    return ((region->broken >> (huge - region->first_huge)) & 1) != 0;
   return tcx_pagemap_huge_note(huge) == TCX_HPAA_NOTE_BROKEN;
+}
+
+// The kernel does not know any more that it was asked for.
+static void forget_advice(uint64_t huge) {
+  struct tcx_region *region = tcx_hpaa_region_of(huge);
+  if (region != NULL) {
+    region->advised &= ~(UINT64_C(1) << (huge - region->first_huge));
+  } else {
+    tcx_pagemap_set_huge_note(huge, TCX_HPAA_NOTE_OURS);
+  }
 }
 
 // All but broken ones. Whether there are any of these.
@@ -26,7 +39,7 @@ static bool ask_again(struct tcx_hpaa *hpaa, struct tcx_huge_run run) {
       has_broken = true;
       continue;
     }
-    tcx_pagemap_set_huge_note(huge, TCX_HPAA_NOTE_OURS);
+    forget_advice(huge);
     tcx_hpaa_advise(hpaa, (struct tcx_huge_run){huge, 1});
   }
   tcx_hpaa_unlock(hpaa);

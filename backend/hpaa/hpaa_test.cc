@@ -128,7 +128,7 @@ TEST_F(HpaaDecisionTest, SmallRunsFillTheEndsOfLargeOnes) {
   Free(large);
   Check();
   EXPECT_EQ(Parts().cache.held, 1u);
-  EXPECT_EQ(Parts().filler.abandoned_pages, 1u);
+  EXPECT_EQ(Parts().filler.slack_pages, kP - 2);
   Free(small);
   // Part of it never had memory: it stays until all is given back.
   EXPECT_EQ(Parts().filler.trackers, 1u);
@@ -151,6 +151,9 @@ TEST_F(HpaaDecisionTest, ManyUnusedEndsMakeARegion) {
   EXPECT_EQ(Parts().raw_huge, raw);
   EXPECT_EQ(b->first_page, a->first_page + kP + 1);
   EXPECT_NE(a->flags & TCX_SPAN_ZERO, 0);
+  const tcx_span *aligned = Allocate(2 * kP + 1, kP);
+  EXPECT_EQ(HugeOf(aligned), HugeOf(b) + 2);
+  EXPECT_EQ(aligned->first_page % kP, 0u);
   // Too long for a region; whole ones do not need one.
   Allocate(17 * kP + 1);
   Allocate(kP);

@@ -149,6 +149,28 @@ static size_t find(const struct tcx_region *self, size_t pages) {
   return start;
 }
 
+// The same from the start of a huge page on; TCX_REGION_PAGES: there is none.
+// By the leaves alone: what is so long is rare.
+static size_t find_from_huge(const struct tcx_region *self, size_t pages) {
+  size_t whole = pages / HUGE_PAGES;
+  size_t tail = pages % HUGE_PAGES;
+  size_t free_huge = 0;  // neighbours, below `huge`
+  for (size_t huge = 0; huge < TCX_REGION_HUGE_PAGES; huge++) {
+    size_t prefix = self->tree[TCX_REGION_HUGE_PAGES + huge].prefix;
+    if (free_huge >= whole && prefix >= tail)
+      return (huge - whole) * HUGE_PAGES;
+    free_huge = prefix == HUGE_PAGES ? free_huge + 1 : 0;
+  }
+  bool is_last = free_huge >= whole && tail == 0;
+  return is_last ? TCX_REGION_PAGES - pages : TCX_REGION_PAGES;
+}
+
+bool tcx_region_fits(const struct tcx_region *self, size_t pages,
+                     bool starts_huge) {
+  return tcx_region_longest(self) >= pages &&
+         (!starts_huge || find_from_huge(self, pages) < TCX_REGION_PAGES);
+}
+
 // -- Use of pages -------------------------------------------------------------
 
 static size_t index_of(const struct tcx_region *self, uint64_t page) {
@@ -239,9 +261,9 @@ void tcx_region_init(struct tcx_region *self, uint64_t first_huge) {
 }
 
 uint64_t tcx_region_allocate(struct tcx_region *self, size_t pages,
-                             bool *is_zero) {
-  TCX_ASSERT(pages > 0 && pages <= tcx_region_longest(self));
-  size_t first = find(self, pages);
+                             bool starts_huge, bool *is_zero) {
+  TCX_ASSERT(pages > 0 && tcx_region_fits(self, pages, starts_huge));
+  size_t first = starts_huge ? find_from_huge(self, pages) : find(self, pages);
   *is_zero = mark_used(self, first, pages);
   self->used_pages += (uint32_t)pages;
   return tcx_region_first_page(self) + first;

@@ -109,10 +109,15 @@ static inline size_t tcx_region_backed_pages(const struct tcx_region *self) {
   return TCX_REGION_PAGES - self->used_pages - self->released_pages;
 }
 
-// First page of the run. pre: 0 < pages <= tcx_region_longest(). `*is_zero`:
+// Whether it has a free range of that kind: `starts_huge`: from the start of a
+// huge page on.
+bool tcx_region_fits(const struct tcx_region *self, size_t pages,
+                     bool starts_huge);
+
+// First page of the lowest such range. pre: 0 < pages, and it fits. `*is_zero`:
 // nothing was behind any of it.
 uint64_t tcx_region_allocate(struct tcx_region *self, size_t pages,
-                             bool *is_zero);
+                             bool starts_huge, bool *is_zero);
 
 // Takes these very pages, if all are free and in the region.
 TCX_NODISCARD bool tcx_region_take(struct tcx_region *self, uint64_t first_page,

@@ -33,7 +33,10 @@ class RegionModel {
   void Step(Below below) {
     size_t choice = below(16);
     if (choice < 6) {
-      Allocate(1 + below(choice == 0 ? 20 * kP : choice < 3 ? 3 * kP : kP));
+      Allocate(1 + below(choice == 0  ? 20 * kP
+                         : choice < 3 ? 3 * kP
+                                      : kP),
+               below(3) == 0);
     } else if (choice < 11 && !live_.empty()) {
       Free(below(live_.size()), below(8) == 0, below(2) == 0);
     } else if (choice < 13 && !live_.empty()) {
@@ -91,11 +94,13 @@ class RegionModel {
     return state == kReleased || state == kBacked;
   }
 
-  // First page of the lowest free range of `pages`; npos: none.
-  static size_t Find(const Region *region, size_t pages) {
+  // First page of the lowest free range of `pages`, or of such as start a huge
+  // page; SIZE_MAX: none.
+  static size_t Find(const Region *region, size_t pages, bool starts_huge) {
     size_t length = 0;
     for (size_t i = 0; i < TCX_REGION_PAGES; i++) {
-      length = IsFree(region->pages[i]) ? length + 1 : 0;
+      bool may_start = length > 0 || !starts_huge || i % kP == 0;
+      length = IsFree(region->pages[i]) && may_start ? length + 1 : 0;
       if (length == pages)
         return i + 1 - pages;
     }
@@ -113,19 +118,19 @@ class RegionModel {
       run.region->pages[i] = state;
   }
 
-  void Allocate(size_t pages) {
+  void Allocate(size_t pages, bool starts_huge) {
     bool is_zero;
     tcx_region *found;
-    uint64_t page =
-        tcx_region_set_allocate(&set_, pages, now_ms_, &found, &is_zero);
+    uint64_t page = tcx_region_set_allocate(&set_, pages, starts_huge, now_ms_,
+                                            &found, &is_zero);
     if (page == 0) {
       for (const auto &region : regions_)
-        TCX_CHECK(Find(region.get(), pages) == SIZE_MAX);
+        TCX_CHECK(Find(region.get(), pages, starts_huge) == SIZE_MAX);
       return;
     }
     Region *region = Of(found);
     Run run = {region, IndexOf(region, page), pages};
-    TCX_CHECK(run.first == Find(region, pages));
+    TCX_CHECK(run.first == Find(region, pages, starts_huge));
     TCX_CHECK(is_zero == (Count(run, kReleased) == pages));
     Set(run, kUsed);
     live_.push_back(run);

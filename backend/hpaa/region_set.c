@@ -5,7 +5,7 @@
 #include "base/check.h"
 
 static_assert(TCX_REGION_HUGE_PAGES <= 64, "a mask has a bit for each");
-// So many regions whose ranges may be too short are looked at.
+// So many regions of a list whose ranges may not do are looked at.
 #define TRIES 4
 
 // -- Lists --------------------------------------------------------------------
@@ -151,27 +151,30 @@ void tcx_region_set_remove(struct tcx_region_set *self,
 
 // -- Allocation ---------------------------------------------------------------
 
-static struct tcx_region *find(const struct tcx_region_set *self,
-                               size_t pages) {
-  unsigned bucket = bucket_of(pages);
-  struct tcx_region *region = self->fit[bucket];
-  for (int i = 0; i < TRIES && region != NULL; i++) {
-    if (tcx_region_longest(region) >= pages)
-      return region;
-    region = region->next[TCX_REGION_FIT];
+static struct tcx_region *find(const struct tcx_region_set *self, size_t pages,
+                               bool starts_huge) {
+  uint64_t shorter = (UINT64_C(1) << bucket_of(pages)) - 1;
+  uint64_t buckets = self->nonempty & ~shorter;
+  for (; buckets != 0; buckets &= buckets - 1) {
+    struct tcx_region *region = self->fit[tcx_lowest_bit(buckets)];
+    for (int i = 0; i < TRIES && region != NULL; i++) {
+      if (tcx_region_fits(region, pages, starts_huge))
+        return region;
+      region = region->next[TCX_REGION_FIT];
+    }
   }
-  uint64_t longer = self->nonempty & ~((UINT64_C(2) << bucket) - 1);
-  return longer != 0 ? self->fit[tcx_lowest_bit(longer)] : NULL;
+  return NULL;
 }
 
 uint64_t tcx_region_set_allocate(struct tcx_region_set *self, size_t pages,
-                                 uint64_t now_ms, struct tcx_region **region,
-                                 bool *is_zero) {
-  *region = find(self, pages);
+                                 bool starts_huge, uint64_t now_ms,
+                                 struct tcx_region **region, bool *is_zero) {
+  *region = find(self, pages, starts_huge);
   if (*region == NULL)
     return 0;
   struct before was = before(*region);
-  uint64_t first_page = tcx_region_allocate(*region, pages, is_zero);
+  uint64_t first_page =
+      tcx_region_allocate(*region, pages, starts_huge, is_zero);
   changed(self, *region, &was, now_ms);
   return first_page;
 }

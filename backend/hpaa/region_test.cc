@@ -38,8 +38,12 @@ class RegionDecisionTest : public ::testing::Test {
   }
 
   uint64_t Allocate(size_t pages, bool *is_zero = nullptr) {
+    return Place(pages, false, is_zero);
+  }
+  uint64_t Place(size_t pages, bool starts_huge, bool *is_zero = nullptr) {
     bool zero;
-    uint64_t page = tcx_region_allocate(region_.get(), pages, &zero);
+    uint64_t page =
+        tcx_region_allocate(region_.get(), pages, starts_huge, &zero);
     tcx_region_check(region_.get());
     if (is_zero != nullptr)
       *is_zero = zero;
@@ -84,6 +88,19 @@ TEST_F(RegionDecisionTest, TakesTheLowestThatFits) {
   Free(0, kP);
   EXPECT_EQ(Allocate(kP + 1), 2 * kP + 3);
   EXPECT_EQ(Allocate(kP - 1), 0u);
+}
+
+TEST_F(RegionDecisionTest, StartsAHugePageWhereAsked) {
+  EXPECT_EQ(Allocate(1), 0u);
+  EXPECT_EQ(Place(kP + 1, true), kP);
+  EXPECT_EQ(Place(kP - 1, true), 3 * kP);
+  // The last huge pages, whole; then none that starts one.
+  size_t rest = TCX_REGION_PAGES - 4 * kP;
+  EXPECT_FALSE(tcx_region_fits(region_.get(), rest + 1, true));
+  EXPECT_EQ(Place(rest, true), 4 * kP);
+  EXPECT_FALSE(tcx_region_fits(region_.get(), 1, true));
+  EXPECT_TRUE(tcx_region_fits(region_.get(), kP - 1, false));
+  EXPECT_EQ(Allocate(kP - 1), 1u);
 }
 
 TEST_F(RegionDecisionTest, ZeroOnlyWhereNothingWasBehindAnyPage) {
@@ -173,7 +190,7 @@ class RegionSetTest : public ::testing::Test {
   uint64_t Allocate(size_t pages, tcx_region **region) {
     bool is_zero;
     uint64_t page =
-        tcx_region_set_allocate(&set_, pages, now_ms_, region, &is_zero);
+        tcx_region_set_allocate(&set_, pages, false, now_ms_, region, &is_zero);
     tcx_region_set_check(&set_);
     return page;
   }

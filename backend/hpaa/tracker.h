@@ -84,9 +84,8 @@ struct tcx_tracker {
   uint32_t huge;  // huge page number
   uint16_t used_pages;
   uint16_t released_pages;
-  uint16_t head_pages;       // the end of a live large run, at the front; or 0
-  uint16_t abandoned_pages;  // what head_pages was when that run was freed
-  uint16_t allocations;      // the end of a large run is one of them
+  uint16_t head_pages;   // the end of a live large run, at the front; or 0
+  uint16_t allocations;  // the end of a large run is one of them
   uint16_t longest_pages;
   uint16_t index;      // filler: its search list
   uint8_t family;      // filler: enum tcx_filler_family
@@ -98,6 +97,7 @@ struct tcx_tracker {
   struct tcx_tracker_bits zero;
   uint16_t part_count;
   bool has_holes;
+  bool was_donated;    // head_pages was not 0 once, and that run is dead
   uint32_t offered_s;  // when the first of them was offered
   uint64_t parts[TCX_TRACKER_PARTS / 64];
 };

@@ -59,6 +59,17 @@ TEST(CallocTest, ZeroesLargeBlocksThatWereUsed) {
   }
 }
 
+TEST(LargeTest, BeyondSixteenHugePagesAllAreWhole) {
+  for (size_t size : {32 * kMib + 1, 33 * kMib, 100 * kMib}) {
+    void *block = malloc(Opaque(size));
+    ASSERT_NE(block, nullptr);
+    EXPECT_EQ(malloc_usable_size(block) % (2 * kMib), 0u);
+    EXPECT_LE(malloc_usable_size(block), size + 2 * kMib);
+    EXPECT_EQ(nallocx(size, 0), malloc_usable_size(block));
+    free(block);
+  }
+}
+
 // Each of its words tells where it is, and whose.
 struct Growing {
   uint64_t *words = nullptr;
