@@ -127,8 +127,8 @@ static bool place_in_region(struct tcx_hpaa *hpaa, size_t pages,
                             struct place *out) {
   struct tcx_region *region;
   bool is_zero = false;
-  uint64_t page = tcx_region_set_allocate(
-      &hpaa->regions, pages, align_pages > 1, now_ms, &region, &is_zero);
+  uint64_t page = tcx_region_set_allocate(&hpaa->regions, pages, align_pages,
+                                          now_ms, &region, &is_zero);
   if (page == 0)
     return false;
   *out = (struct place){page, is_zero};
@@ -144,7 +144,6 @@ static bool has_slack(const struct tcx_hpaa *hpaa) {
          TCX_HPAA_SLACK_BYTES;
 }
 
-// Where it is aligned at all, a run starts a huge page.
 static bool place_between(struct tcx_hpaa *hpaa, size_t pages,
                           size_t align_pages, uint64_t now_ms,
                           struct place *out) {

@@ -165,10 +165,24 @@ static size_t find_from_huge(const struct tcx_region *self, size_t pages) {
   return is_last ? TCX_REGION_PAGES - pages : TCX_REGION_PAGES;
 }
 
+// Whether a range has an aligned place wherever it starts.
+static bool has_any(const struct tcx_region *self, size_t pages,
+                    size_t align_pages) {
+  return align_pages < HUGE_PAGES &&
+         tcx_region_longest(self) >= pages + align_pages - 1;
+}
+
+static size_t find_aligned(const struct tcx_region *self, size_t pages,
+                           size_t align_pages) {
+  if (has_any(self, pages, align_pages))
+    return tcx_align_up(find(self, pages + align_pages - 1), align_pages);
+  return find_from_huge(self, pages);
+}
+
 bool tcx_region_fits(const struct tcx_region *self, size_t pages,
-                     bool starts_huge) {
-  return tcx_region_longest(self) >= pages &&
-         (!starts_huge || find_from_huge(self, pages) < TCX_REGION_PAGES);
+                     size_t align_pages) {
+  return has_any(self, pages, align_pages) ||
+         (align_pages > 1 && find_from_huge(self, pages) < TCX_REGION_PAGES);
 }
 
 // -- Use of pages -------------------------------------------------------------
@@ -261,9 +275,9 @@ void tcx_region_init(struct tcx_region *self, uint64_t first_huge) {
 }
 
 uint64_t tcx_region_allocate(struct tcx_region *self, size_t pages,
-                             bool starts_huge, bool *is_zero) {
-  TCX_ASSERT(pages > 0 && tcx_region_fits(self, pages, starts_huge));
-  size_t first = starts_huge ? find_from_huge(self, pages) : find(self, pages);
+                             size_t align_pages, bool *is_zero) {
+  TCX_ASSERT(pages > 0 && tcx_region_fits(self, pages, align_pages));
+  size_t first = find_aligned(self, pages, align_pages);
   *is_zero = mark_used(self, first, pages);
   self->used_pages += (uint32_t)pages;
   return tcx_region_first_page(self) + first;

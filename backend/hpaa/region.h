@@ -109,15 +109,16 @@ static inline size_t tcx_region_backed_pages(const struct tcx_region *self) {
   return TCX_REGION_PAGES - self->used_pages - self->released_pages;
 }
 
-// Whether it has a free range of that kind: `starts_huge`: from the start of a
-// huge page on.
+// Whether there is a place for so many pages, the first at a multiple of
+// `align_pages`, a power of two, at most a huge page: by ranges that have one
+// wherever they start, or at the start of a huge page.
 bool tcx_region_fits(const struct tcx_region *self, size_t pages,
-                     bool starts_huge);
+                     size_t align_pages);
 
-// First page of the lowest such range. pre: 0 < pages, and it fits. `*is_zero`:
-// nothing was behind any of it.
+// First page of the lowest such place. pre: 0 < pages, and it fits.
+// `*is_zero`: nothing was behind any of it.
 uint64_t tcx_region_allocate(struct tcx_region *self, size_t pages,
-                             bool starts_huge, bool *is_zero);
+                             size_t align_pages, bool *is_zero);
 
 // Takes these very pages, if all are free and in the region.
 TCX_NODISCARD bool tcx_region_take(struct tcx_region *self, uint64_t first_page,

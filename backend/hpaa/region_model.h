@@ -36,7 +36,7 @@ class RegionModel {
       Allocate(1 + below(choice == 0  ? 20 * kP
                          : choice < 3 ? 3 * kP
                                       : kP),
-               below(3) == 0);
+               below(3) == 0 ? PowerOfTwo(below) : 1);
     } else if (choice < 11 && !live_.empty()) {
       Free(below(live_.size()), below(8) == 0, below(2) == 0);
     } else if (choice < 13 && !live_.empty()) {
@@ -94,17 +94,33 @@ class RegionModel {
     return state == kReleased || state == kBacked;
   }
 
-  // First page of the lowest free range of `pages`, or of such as start a huge
-  // page; SIZE_MAX: none.
-  static size_t Find(const Region *region, size_t pages, bool starts_huge) {
+  template <typename Below>
+  static size_t PowerOfTwo(Below below) {
+    size_t result = 1;
+    while (result < kP && below(8) != 0)
+      result *= 2;
+    return result;
+  }
+
+  // First page of the lowest free range of `pages` that starts at a multiple of
+  // `align`; SIZE_MAX: none.
+  static size_t FindAt(const Region *region, size_t pages, size_t align) {
     size_t length = 0;
     for (size_t i = 0; i < TCX_REGION_PAGES; i++) {
-      bool may_start = length > 0 || !starts_huge || i % kP == 0;
+      bool may_start = length > 0 || i % align == 0;
       length = IsFree(region->pages[i]) && may_start ? length + 1 : 0;
       if (length == pages)
         return i + 1 - pages;
     }
     return SIZE_MAX;
+  }
+  static size_t Find(const Region *region, size_t pages, size_t align) {
+    size_t found = SIZE_MAX;
+    if (align < kP)
+      found = FindAt(region, pages + align - 1, 1);
+    if (found != SIZE_MAX)
+      return (found + align - 1) / align * align;
+    return align > 1 ? FindAt(region, pages, kP) : SIZE_MAX;
   }
 
   static size_t Count(const Run &run, State state) {
@@ -118,19 +134,19 @@ class RegionModel {
       run.region->pages[i] = state;
   }
 
-  void Allocate(size_t pages, bool starts_huge) {
+  void Allocate(size_t pages, size_t align) {
     bool is_zero;
     tcx_region *found;
-    uint64_t page = tcx_region_set_allocate(&set_, pages, starts_huge, now_ms_,
-                                            &found, &is_zero);
+    uint64_t page =
+        tcx_region_set_allocate(&set_, pages, align, now_ms_, &found, &is_zero);
     if (page == 0) {
       for (const auto &region : regions_)
-        TCX_CHECK(Find(region.get(), pages, starts_huge) == SIZE_MAX);
+        TCX_CHECK(Find(region.get(), pages, align) == SIZE_MAX);
       return;
     }
     Region *region = Of(found);
     Run run = {region, IndexOf(region, page), pages};
-    TCX_CHECK(run.first == Find(region, pages, starts_huge));
+    TCX_CHECK(run.first == Find(region, pages, align));
     TCX_CHECK(is_zero == (Count(run, kReleased) == pages));
     Set(run, kUsed);
     live_.push_back(run);

@@ -152,13 +152,13 @@ void tcx_region_set_remove(struct tcx_region_set *self,
 // -- Allocation ---------------------------------------------------------------
 
 static struct tcx_region *find(const struct tcx_region_set *self, size_t pages,
-                               bool starts_huge) {
+                               size_t align_pages) {
   uint64_t shorter = (UINT64_C(1) << bucket_of(pages)) - 1;
   uint64_t buckets = self->nonempty & ~shorter;
   for (; buckets != 0; buckets &= buckets - 1) {
     struct tcx_region *region = self->fit[tcx_lowest_bit(buckets)];
     for (int i = 0; i < TRIES && region != NULL; i++) {
-      if (tcx_region_fits(region, pages, starts_huge))
+      if (tcx_region_fits(region, pages, align_pages))
         return region;
       region = region->next[TCX_REGION_FIT];
     }
@@ -167,14 +167,14 @@ static struct tcx_region *find(const struct tcx_region_set *self, size_t pages,
 }
 
 uint64_t tcx_region_set_allocate(struct tcx_region_set *self, size_t pages,
-                                 bool starts_huge, uint64_t now_ms,
+                                 size_t align_pages, uint64_t now_ms,
                                  struct tcx_region **region, bool *is_zero) {
-  *region = find(self, pages, starts_huge);
+  *region = find(self, pages, align_pages);
   if (*region == NULL)
     return 0;
   struct before was = before(*region);
   uint64_t first_page =
-      tcx_region_allocate(*region, pages, starts_huge, is_zero);
+      tcx_region_allocate(*region, pages, align_pages, is_zero);
   changed(self, *region, &was, now_ms);
   return first_page;
 }

@@ -58,10 +58,10 @@ void tcx_region_set_remove(struct tcx_region_set *self,
                            struct tcx_region *region);
 
 // A run of pages as by tcx_region_allocate; 0: no region has room, or of those
-// with a range that is long enough none of the first few has one that starts a
-// huge page. `*region`: where it lies.
+// with a range that is long enough none of the first few has an aligned place.
+// `*region`: where it lies.
 TCX_NODISCARD uint64_t tcx_region_set_allocate(struct tcx_region_set *self,
-                                               size_t pages, bool starts_huge,
+                                               size_t pages, size_t align_pages,
                                                uint64_t now_ms,
                                                struct tcx_region **region,
                                                bool *is_zero);

@@ -38,12 +38,11 @@ class RegionDecisionTest : public ::testing::Test {
   }
 
   uint64_t Allocate(size_t pages, bool *is_zero = nullptr) {
-    return Place(pages, false, is_zero);
+    return Place(pages, 1, is_zero);
   }
-  uint64_t Place(size_t pages, bool starts_huge, bool *is_zero = nullptr) {
+  uint64_t Place(size_t pages, size_t align, bool *is_zero = nullptr) {
     bool zero;
-    uint64_t page =
-        tcx_region_allocate(region_.get(), pages, starts_huge, &zero);
+    uint64_t page = tcx_region_allocate(region_.get(), pages, align, &zero);
     tcx_region_check(region_.get());
     if (is_zero != nullptr)
       *is_zero = zero;
@@ -90,16 +89,21 @@ TEST_F(RegionDecisionTest, TakesTheLowestThatFits) {
   EXPECT_EQ(Allocate(kP - 1), 0u);
 }
 
-TEST_F(RegionDecisionTest, StartsAHugePageWhereAsked) {
+TEST_F(RegionDecisionTest, Aligns) {
   EXPECT_EQ(Allocate(1), 0u);
-  EXPECT_EQ(Place(kP + 1, true), kP);
-  EXPECT_EQ(Place(kP - 1, true), 3 * kP);
+  EXPECT_EQ(Place(kP + 1, kP), kP);
+  EXPECT_EQ(Place(kP - 1, kP), 3 * kP);
+  // In the first range that has a place wherever it starts.
+  EXPECT_EQ(Place(1, 2), 2u);
+  EXPECT_EQ(Place(kP - 3, 2), 2 * kP + 2);
+  Free(2, 1);
+  Free(2 * kP + 2, kP - 3);
   // The last huge pages, whole; then none that starts one.
   size_t rest = TCX_REGION_PAGES - 4 * kP;
-  EXPECT_FALSE(tcx_region_fits(region_.get(), rest + 1, true));
-  EXPECT_EQ(Place(rest, true), 4 * kP);
-  EXPECT_FALSE(tcx_region_fits(region_.get(), 1, true));
-  EXPECT_TRUE(tcx_region_fits(region_.get(), kP - 1, false));
+  EXPECT_FALSE(tcx_region_fits(region_.get(), rest + 1, kP));
+  EXPECT_EQ(Place(rest, kP), 4 * kP);
+  EXPECT_FALSE(tcx_region_fits(region_.get(), 1, kP));
+  EXPECT_TRUE(tcx_region_fits(region_.get(), kP - 1, 1));
   EXPECT_EQ(Allocate(kP - 1), 1u);
 }
 
@@ -190,7 +194,7 @@ class RegionSetTest : public ::testing::Test {
   uint64_t Allocate(size_t pages, tcx_region **region) {
     bool is_zero;
     uint64_t page =
-        tcx_region_set_allocate(&set_, pages, false, now_ms_, region, &is_zero);
+        tcx_region_set_allocate(&set_, pages, 1, now_ms_, region, &is_zero);
     tcx_region_set_check(&set_);
     return page;
   }
