@@ -56,7 +56,7 @@
 TCX_BEGIN_DECLS
 
 // Unused ends of raw runs, from which on regions are made.
-#define TCX_HPAA_SLACK_BYTES ((uint64_t)8 << 20)
+#define TCX_HPAA_SLACK_BYTES ((uint64_t)4 << 20)
 // The longest run that a region takes.
 #define TCX_HPAA_REGION_RUN_PAGES (16 * (size_t)TCX_HUGE_PAGES)
 // The most that goes back in one step of a caller that has other work.

@@ -1,5 +1,5 @@
-"""one_figure.py -- the comparisons of issue 6 that are not lines over time:
-pairs of large blocks, memory at start-up, loads under a cgroup's limit.
+"""one_figure.py -- the comparisons that are not lines over time: pairs of large
+blocks, blocks that come and go, memory at start-up, loads under a cgroup's limit.
 
 Each function returns the Markdown of a section and its raw figures; over_time.py
 calls them.
@@ -40,6 +40,49 @@ def pairs(bench):
     text = "Nanoseconds per malloc and free; medians of %d runs.\n\n" % (
         bench.runs(7))
     return text + compare.table(lines, names, lambda v: "%.2f" % v, True), data
+
+
+# --- churn --------------------------------------------------------------------
+
+# As churn.c: kind, steps, threads.
+CHURNS = [("any", 10000, 1), ("any", 10000, 2), ("wide", 1500, 1),
+          ("headers", 10000, 1), ("aligned", 10000, 1), ("shrunk", 10000, 1),
+          ("grown", 10000, 1)]
+
+
+def churn_once(bench, allocator, kind, steps, threads):
+    """Peak RSS and the most that was live, MiB; seconds."""
+    program = os.path.join(bench.bin_dir, "memory", "churn")
+    if bench.quick:
+        steps //= 50
+    out, seconds, peak_kib, _ = bench.runner.run(
+        allocator, [program, kind, str(steps), str(threads)], threads)
+    return peak_kib / 1024, float(out.split()[2]), seconds
+
+
+def churn(bench):
+    """Blocks that come and go: peak beside what was live, and time."""
+    names = [a.name for a in bench.allocators]
+    runs = bench.runs(3)
+    lines = ["| | live, MiB | %s |" % " | ".join(names),
+             "|---" * (2 + len(names)) + "|"]
+    raw = {}
+    for load in CHURNS:
+        name = "%s, %d thread%s" % (load[0], load[2], "s"[:load[2] - 1])
+        got = {a.name: [] for a in bench.allocators}
+        for number in range(runs):
+            for a in compare.by_turns(bench.allocators, number):
+                compare.log("churn: %s, %s" % (name, a.name))
+                got[a.name].append(churn_once(bench, a, *load))
+        raw[name] = got
+        cells = []
+        for all_runs in got.values():
+            peak, live, seconds = map(statistics.median, zip(*all_runs))
+            cells.append("%.2f, %.2f s" % (peak / live, seconds))
+        lines.append("| %s | %.0f | %s |" % (name, live, " | ".join(cells)))
+    text = ("Peak RSS / the most that was live, and time; medians of %d runs."
+            " The kinds: `churn.c`.\n\n" % runs)
+    return text + "\n".join(lines), raw
 
 
 # --- start-up -----------------------------------------------------------------

@@ -366,6 +366,7 @@ SCENARIOS = [
     ("sawtooth_slow", "Sawtooth: 512 MiB every 5 s for 30 s", sawtooth_slow),
     ("coverage", "Huge pages: 1 GiB of 16 B to 4 KiB, after 5 s", coverage),
     ("pairs", "Pairs of large blocks", one_figure.pairs),
+    ("churn", "Blocks that come and go", one_figure.churn),
     ("startup", "Start-up", one_figure.startup),
     ("limit", "A cgroup's limit", one_figure.limit),
 ]
