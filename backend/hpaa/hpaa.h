@@ -55,7 +55,8 @@
 
 TCX_BEGIN_DECLS
 
-// Unused ends of raw runs, from which on regions are made.
+// Unused ends of raw runs, from which on regions are made: a thirty-second of a
+// region.
 #define TCX_HPAA_SLACK_BYTES ((uint64_t)4 << 20)
 // The longest run that a region takes.
 #define TCX_HPAA_REGION_RUN_PAGES (16 * (size_t)TCX_HUGE_PAGES)

@@ -121,8 +121,9 @@ struct Held {
 };
 
 // Heads of free runs, whose number depends on how the heap came about, and the
-// tables of huge pages, which stay.
-constexpr uint64_t kMetadataSlack = 64 << 10;
+// tables of huge pages, which stay: where a heap without its reservation lies
+// across the borders of more GiB, they are larger.
+constexpr uint64_t kMetadataSlack = 128 << 10;
 
 void ReadStats(struct tcx_stats *stats) {
   malloc_trim(0);
