@@ -11,6 +11,7 @@
 #include "backend/metadata.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -125,50 +126,98 @@ static struct tcx_free_object *pop(struct tcx_metadata_pool *self) {
   return object;
 }
 
-void *tcx_metadata_pool_allocate(struct tcx_metadata_pool *self) {
-  TCX_ASSERT(self->object_bytes >= 16 && self->object_bytes % 16 == 0);
-  if (TCX_UNLIKELY(tcx_atomic_load_acquire(&self->is_listed) == 0)) {
-    list_pool(self);
-  }
-  tcx_lock_acquire(&self->lock);
+// One more in use. NULL: no memory.
+static struct tcx_free_object *take(struct tcx_metadata_pool *self) {
   struct tcx_free_object *object = pop(self);
   if (object == NULL) {
     object = (struct tcx_free_object *)tcx_arena_allocate(self->object_bytes,
                                                           self->align_bytes);
-    if (object != NULL) {
-      tcx_counter_add(&self->total, 1);
-    }
+    if (object == NULL)
+      return NULL;
+    tcx_counter_add(&self->total, 1);
   }
-  if (object != NULL) {
-    tcx_counter_add(&self->in_use, 1);
-  }
-  tcx_lock_release(&self->lock);
+  tcx_counter_add(&self->in_use, 1);
   return object;
 }
 
-void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object) {
-  TCX_ASSERT(object != NULL);
-  TCX_ASSERT(tcx_is_aligned((uintptr_t)object, self->align_bytes));
-  poison(self, object);
-  struct tcx_free_object *free_object = (struct tcx_free_object *)object;
+// Up to `count`, linked.
+static struct tcx_free_object *allocate(struct tcx_metadata_pool *self,
+                                        unsigned count) {
+  TCX_ASSERT(self->object_bytes >= 16 && self->object_bytes % 16 == 0);
+  if (TCX_UNLIKELY(tcx_atomic_load_acquire(&self->is_listed) == 0)) {
+    list_pool(self);
+  }
+  struct tcx_free_object *objects = NULL;
   tcx_lock_acquire(&self->lock);
+  for (unsigned i = 0; i < count; i++) {
+    struct tcx_free_object *object = take(self);
+    if (object == NULL)
+      break;
+    object->next = objects;
+    objects = object;
+  }
+  tcx_lock_release(&self->lock);
+  return objects;
+}
+
+static void push(struct tcx_metadata_pool *self,
+                 struct tcx_free_object *object) {
   TCX_ASSERT(self->in_use > 0);
   // The common double free.
   TCX_ASSERT(free_count(self) == 0 ||
              *list_of(self, free_count(self) - 1) != object);
   struct tcx_free_object **list = list_of(self, free_count(self));
-  free_object->next = *list;
-  *list = free_object;
+  object->next = *list;
+  *list = object;
   tcx_counter_add(&self->in_use, (uint64_t)-1);
+}
+
+// All that are linked.
+static void deallocate(struct tcx_metadata_pool *self,
+                       struct tcx_free_object *objects) {
+  for (struct tcx_free_object *o = objects; o != NULL; o = o->next) {
+    TCX_ASSERT(tcx_is_aligned((uintptr_t)o, self->align_bytes));
+    poison(self, o);
+  }
+  tcx_lock_acquire(&self->lock);
+  while (objects != NULL) {
+    struct tcx_free_object *object = objects;
+    objects = object->next;
+    push(self, object);
+  }
   tcx_lock_release(&self->lock);
 }
 
+void *tcx_metadata_pool_allocate(struct tcx_metadata_pool *self) {
+  return allocate(self, 1);
+}
+
+void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object) {
+  TCX_ASSERT(object != NULL);
+  struct tcx_free_object *free_object = (struct tcx_free_object *)object;
+  free_object->next = NULL;
+  deallocate(self, free_object);
+}
+
+// -- Heads of spans -----------------------------------------------------------
+
+static_assert(offsetof(struct tcx_span, next) ==
+                  offsetof(struct tcx_free_object, next),
+              "a list of spans is one of free objects");
+
+struct tcx_span *tcx_metadata_spans_allocate(unsigned count) {
+  struct tcx_span *spans = (struct tcx_span *)allocate(&span_pool, count);
+  for (struct tcx_span *span = spans; span != NULL; span = span->next)
+    *span = (struct tcx_span){.next = span->next};
+  return spans;
+}
+
+void tcx_metadata_spans_free(struct tcx_span *spans) {
+  deallocate(&span_pool, (struct tcx_free_object *)spans);
+}
+
 struct tcx_span *tcx_metadata_span_allocate(void) {
-  void *span = tcx_metadata_pool_allocate(&span_pool);
-  if (span != NULL) {
-    memset(span, 0, sizeof(struct tcx_span));
-  }
-  return (struct tcx_span *)span;
+  return tcx_metadata_spans_allocate(1);
 }
 
 void tcx_metadata_span_free(struct tcx_span *span) {

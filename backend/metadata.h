@@ -56,6 +56,10 @@ void tcx_metadata_pool_free(struct tcx_metadata_pool *self, void *object);
 // Heads of spans: one aligned cache line each, zeroed.
 TCX_NODISCARD struct tcx_span *tcx_metadata_span_allocate(void);
 void tcx_metadata_span_free(struct tcx_span *span);
+// The same by the list, linked by next and zeroed else, with the lock taken
+// once: up to `count`, fewer where memory ends; NULL: none.
+TCX_NODISCARD struct tcx_span *tcx_metadata_spans_allocate(unsigned count);
+void tcx_metadata_spans_free(struct tcx_span *spans);
 
 // A buffer of any size; free takes the same size. Contents undefined. Rounded
 // up to tcx_metadata_buffer_bytes(bytes), all of which may be used.

@@ -273,6 +273,40 @@ TEST(MetadataTest, ThreadsAndFork) {
   tcx_metadata_check();
 }
 
+TEST(MetadataTest, SpansComeAndGoByTheList) {
+  uint64_t before = Stats().in_use_bytes;
+  tcx_span *spans = tcx_metadata_spans_allocate(20);
+  std::set<tcx_span *> seen;
+  for (tcx_span *span = spans; span != nullptr; span = span->next) {
+    EXPECT_TRUE(seen.insert(span).second);
+    tcx_span zero = {};
+    zero.next = span->next;
+    EXPECT_EQ(memcmp(span, &zero, sizeof zero), 0);
+    span->pages = 1;
+  }
+  EXPECT_EQ(seen.size(), 20u);
+  EXPECT_EQ(Stats().in_use_bytes, before + 20 * sizeof(tcx_span));
+  tcx_metadata_spans_free(spans);
+  EXPECT_EQ(Stats().in_use_bytes, before);
+  tcx_metadata_check();
+}
+
+TEST(MetadataTest, AListEndsWhereMemoryDoes) {
+  static tcx_os_calls calls = tcx_os_linux;
+  calls.mmap = [](void *, size_t, int, int) -> intptr_t { return -12; };
+  const unsigned kWanted = 1u << 20;
+  tcx_os_install(&calls);
+  tcx_span *spans = tcx_metadata_spans_allocate(kWanted);
+  EXPECT_EQ(tcx_metadata_spans_allocate(1), nullptr);
+  tcx_os_install(&tcx_os_linux);
+  unsigned count = 0;
+  for (tcx_span *span = spans; span != nullptr; span = span->next)
+    count++;
+  EXPECT_LT(count, kWanted);
+  tcx_metadata_spans_free(spans);
+  tcx_metadata_check();
+}
+
 #if TCX_ASSERTIONS
 TEST(MetadataDeathTest, WriteAfterFreeIsFound) {
   EXPECT_DEATH(

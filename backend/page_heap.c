@@ -1,7 +1,6 @@
 // page_heap.c -- allocate, grow, deallocate, resize. See page_heap.h.
 #include "backend/page_heap.h"
 
-#include "backend/metadata.h"
 #include "backend/page_heap_internal.h"
 #include "base/bits.h"
 #include "base/check.h"
@@ -100,13 +99,13 @@ static struct tcx_span *heap_allocate(struct tcx_page_source *source,
     }
     run = find(heap, pages, align_pages);
     // Growing used up a head.
-    if (run != NULL && heap->heads_count < 2) {
-      struct tcx_span *head = tcx_metadata_span_allocate();
-      if (head == NULL) {
+    if (run != NULL && heap->heads.count < 2) {
+      struct tcx_span *heads = tcx_head_stock_make();
+      if (heads == NULL) {
         run = NULL;
         break;
       }
-      tcx_page_heap_put_head(heap, head);
+      tcx_head_stock_add(&heap->heads, heads);
     }
   }
   if (run != NULL) {
@@ -194,7 +193,7 @@ static bool grow_in_place(struct tcx_page_heap *heap, struct tcx_span *span,
     if (rest != NULL) {
       tcx_page_heap_enlist(heap, rest);
     }
-    tcx_page_heap_put_head(heap, next);
+    tcx_head_stock_put(&heap->heads, next);
     span->pages += (uint32_t)taken;
   }
   tcx_pagemap_set_ends(span);

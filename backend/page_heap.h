@@ -33,13 +33,13 @@
 #ifndef TCX_BACKEND_PAGE_HEAP_H_
 #define TCX_BACKEND_PAGE_HEAP_H_
 
+#include "backend/head_stock.h"
 #include "backend/low_water.h"
 #include "backend/page_runs.h"
 #include "backend/page_source.h"
 #include "backend/system_allocator.h"
 #include "base/fork.h"
 #include "base/lock.h"
-#include "pagemap/span.h"
 
 TCX_BEGIN_DECLS
 
@@ -51,8 +51,7 @@ struct tcx_page_heap {
   struct tcx_page_runs backed;
   struct tcx_page_runs released;
   struct tcx_low_water demand;
-  struct tcx_span *heads;  // spare span heads, linked by next
-  uint32_t heads_count;
+  struct tcx_head_stock heads;
   struct tcx_system_piece unregistered;  // committed, no pagemap leaf yet
   uint64_t mapped_pages;
   uint64_t in_use_pages;

@@ -1,7 +1,7 @@
 // page_heap_internal.h -- what the files of the page heap share.
 //
 //   page_heap.c           allocate, grow, deallocate, resize; the table
-//   page_heap_runs.c      spare heads, cutting and merging free runs, the check
+//   page_heap_runs.c      the lock; cutting and merging free runs, the check
 //   page_heap_release.c   memory back to the system, asked for or by demand
 //
 // SPARE HEADS. A cut needs a span head, and memory for it may be refused. So
@@ -51,7 +51,6 @@ static inline void tcx_page_heap_set_state(struct tcx_span *span,
 // Takes the lock, with TCX_PAGE_HEAP_HEADS_NEEDED spare heads there. False: no
 // memory, and the lock is not taken.
 TCX_NODISCARD bool tcx_page_heap_lock(struct tcx_page_heap *heap);
-void tcx_page_heap_put_head(struct tcx_page_heap *heap, struct tcx_span *head);
 
 // What is backed has been so until now; it fell to what it is by demand.
 static inline void tcx_page_heap_note_time(struct tcx_page_heap *heap,

@@ -1,34 +1,18 @@
-// page_heap_runs.c -- spare heads, cutting and merging free runs, the check.
-#include "backend/metadata.h"
+// page_heap_runs.c -- the lock; cutting and merging free runs, the check.
 #include "backend/page_heap_internal.h"
 #include "base/check.h"
 #include "pagemap/pagemap.h"
 
-// More than this go back to their pool.
-#define HEADS_MAX_KEPT 64
-
-void tcx_page_heap_put_head(struct tcx_page_heap *heap, struct tcx_span *head) {
-  TCX_ASSERT(tcx_lock_is_held(&heap->lock));
-  head->state = TCX_SPAN_UNUSED;
-  if (heap->heads_count >= HEADS_MAX_KEPT) {
-    tcx_metadata_span_free(head);
-    return;
-  }
-  head->next = heap->heads;
-  heap->heads = head;
-  heap->heads_count++;
-}
-
 bool tcx_page_heap_lock(struct tcx_page_heap *heap) {
   tcx_lock_acquire(&heap->lock);
-  while (TCX_UNLIKELY(heap->heads_count < TCX_PAGE_HEAP_HEADS_NEEDED)) {
+  while (TCX_UNLIKELY(heap->heads.count < TCX_PAGE_HEAP_HEADS_NEEDED)) {
     tcx_lock_release(&heap->lock);
-    struct tcx_span *head = tcx_metadata_span_allocate();
-    if (head == NULL) {
+    struct tcx_span *heads = tcx_head_stock_make();
+    if (heads == NULL) {
       return false;
     }
     tcx_lock_acquire(&heap->lock);
-    tcx_page_heap_put_head(heap, head);
+    tcx_head_stock_add(&heap->heads, heads);
   }
   return true;
 }
@@ -36,11 +20,8 @@ bool tcx_page_heap_lock(struct tcx_page_heap *heap) {
 struct tcx_span *tcx_page_heap_new_run(struct tcx_page_heap *heap,
                                        uint64_t first_page, size_t pages,
                                        enum tcx_span_state state) {
-  struct tcx_span *run = heap->heads;
-  TCX_ASSERT(run != NULL);
+  struct tcx_span *run = tcx_head_stock_get(&heap->heads);
   TCX_ASSERT(pages > 0 && pages <= TCX_PAGE_HEAP_PAGES_MAX);
-  heap->heads = run->next;
-  heap->heads_count--;
   *run = (struct tcx_span){
       .first_page = first_page, .pages = (uint32_t)pages, .state = state};
   return run;
@@ -83,13 +64,13 @@ void tcx_page_heap_insert(struct tcx_page_heap *heap, struct tcx_span *run) {
     tcx_page_heap_delist(heap, before);
     run->first_page = before->first_page;
     run->pages += before->pages;
-    tcx_page_heap_put_head(heap, before);
+    tcx_head_stock_put(&heap->heads, before);
   }
   struct tcx_span *after = mergeable(run->first_page + run->pages, run);
   if (after != NULL) {
     tcx_page_heap_delist(heap, after);
     run->pages += after->pages;
-    tcx_page_heap_put_head(heap, after);
+    tcx_head_stock_put(&heap->heads, after);
   }
   tcx_page_heap_enlist(heap, run);
 }
@@ -146,11 +127,6 @@ void tcx_page_heap_check(struct tcx_page_source *source) {
   uint64_t pages = heap->in_use_pages + heap->busy_pages;
   pages += heap->backed.pages + heap->released.pages;
   TCX_CHECK(pages == heap->mapped_pages);
-  uint32_t heads = 0;
-  for (const struct tcx_span *h = heap->heads; h != NULL; h = h->next) {
-    TCX_CHECK(h->state == TCX_SPAN_UNUSED);
-    heads++;
-  }
-  TCX_CHECK(heads == heap->heads_count);
+  tcx_head_stock_check(&heap->heads);
   tcx_lock_release(&heap->lock);
 }

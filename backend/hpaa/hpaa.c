@@ -182,7 +182,7 @@ static struct tcx_span *allocate_one(struct tcx_hpaa *hpaa,
   struct place found;
   if (!place(hpaa, request, NO_TIME, &found))
     return NULL;
-  struct tcx_span *span = tcx_hpaa_get_head(hpaa);
+  struct tcx_span *span = tcx_head_stock_get(&hpaa->heads);
   *span = (struct tcx_span){
       .first_page = found.page,
       .pages = (uint32_t)request->pages,
@@ -197,7 +197,7 @@ static struct tcx_span *allocate_one(struct tcx_hpaa *hpaa,
 
 // More than one as long as none has to wait for memory or for the kernel.
 static bool may_go_on(const struct tcx_hpaa *hpaa) {
-  return hpaa->heads != NULL && hpaa->trackers != NULL &&
+  return hpaa->heads.count > 0 && hpaa->trackers != NULL &&
          hpaa->advise.count == 0;
 }
 
@@ -208,7 +208,7 @@ struct tcx_span *tcx_hpaa_allocate(struct tcx_page_source *source,
       request->align_pages > TCX_HPAA_PAGES_MAX / 2) {
     return NULL;
   }
-  if (!tcx_hpaa_lock(hpaa, 1 + request->more))
+  if (!tcx_hpaa_lock(hpaa))
     return NULL;
   struct tcx_span *spans = allocate_one(hpaa, request);
   struct tcx_span *last = spans;
@@ -275,7 +275,7 @@ static void take_back(struct tcx_hpaa *hpaa, struct tcx_span *span,
   } else {
     free_raw(hpaa, page, pages, is_moved, now_ms);
   }
-  tcx_hpaa_put_head(hpaa, span);
+  tcx_head_stock_put(&hpaa->heads, span);
 }
 
 void tcx_hpaa_deallocate(struct tcx_page_source *source,

@@ -42,6 +42,7 @@
 #ifndef TCX_BACKEND_HPAA_HPAA_H_
 #define TCX_BACKEND_HPAA_HPAA_H_
 
+#include "backend/head_stock.h"
 #include "backend/hpaa/filler.h"
 #include "backend/hpaa/huge_cache.h"
 #include "backend/hpaa/huge_map.h"
@@ -91,13 +92,12 @@ struct tcx_hpaa {
   struct tcx_huge_source fresh;
   struct tcx_region_set regions;
   struct tcx_huge_policy policy;
-  struct tcx_span *heads;        // spare heads of spans, linked by next
+  struct tcx_head_stock heads;
   struct tcx_tracker *trackers;  // spare, linked by next
   uint64_t in_use_pages;
   uint64_t raw_huge;  // whole huge pages of raw spans
   uint64_t spans_allocated;
   uint64_t spans_deallocated;
-  uint32_t heads_count;
   uint32_t trackers_count;
   uint32_t mends_count;         // broken, free; to mend
   bool mends_lost;              // there may be more, from mends_from on

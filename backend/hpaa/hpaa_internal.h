@@ -41,15 +41,11 @@ static inline uint64_t tcx_hpaa_offset(uint64_t page) {
 
 // -- Lock and spares ----------------------------------------------------------
 
-// Takes the lock, with a spare head and a spare tracker there; where there was
-// no head, with so many of them if they could be had. False: no memory, and the
-// lock is not taken.
-TCX_NODISCARD bool tcx_hpaa_lock(struct tcx_hpaa *hpaa, unsigned heads);
+// Takes the lock, with a spare head and a spare tracker there. False: no
+// memory, and the lock is not taken.
+TCX_NODISCARD bool tcx_hpaa_lock(struct tcx_hpaa *hpaa);
 // Gives it back, then tells the kernel of memory that came meanwhile.
 void tcx_hpaa_unlock(struct tcx_hpaa *hpaa);
-
-struct tcx_span *tcx_hpaa_get_head(struct tcx_hpaa *hpaa);
-void tcx_hpaa_put_head(struct tcx_hpaa *hpaa, struct tcx_span *head);
 
 // -- Notes: what the pagemap says of a huge page ------------------------------
 

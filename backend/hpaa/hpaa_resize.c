@@ -172,7 +172,7 @@ bool tcx_hpaa_resize(struct tcx_page_source *source, struct tcx_span *span,
   if (pages > TCX_HPAA_PAGES_MAX / 2)
     return false;
   uint64_t now_ms = tcx_clock_ms();
-  if (!tcx_hpaa_lock(hpaa, 1))
+  if (!tcx_hpaa_lock(hpaa))
     return false;
   if (pages > old_pages)
     tcx_hpaa_check_worth(hpaa, pages - old_pages);

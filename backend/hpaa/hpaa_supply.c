@@ -6,30 +6,10 @@
 #include "base/check.h"
 #include "pagemap/pagemap.h"
 
-// More than this go back to their pools.
-#define HEADS_MAX_KEPT 64
+// More than this go back to their pool.
 #define TRACKERS_MAX_KEPT 16
 
 // -- Spares -------------------------------------------------------------------
-
-void tcx_hpaa_put_head(struct tcx_hpaa *hpaa, struct tcx_span *head) {
-  head->state = TCX_SPAN_UNUSED;
-  if (hpaa->heads_count >= HEADS_MAX_KEPT) {
-    tcx_metadata_span_free(head);
-    return;
-  }
-  head->next = hpaa->heads;
-  hpaa->heads = head;
-  hpaa->heads_count++;
-}
-
-struct tcx_span *tcx_hpaa_get_head(struct tcx_hpaa *hpaa) {
-  struct tcx_span *head = hpaa->heads;
-  TCX_ASSERT(head != NULL);
-  hpaa->heads = head->next;
-  hpaa->heads_count--;
-  return head;
-}
 
 static void put_tracker(struct tcx_hpaa *hpaa, struct tcx_tracker *tracker) {
   if (hpaa->trackers_count >= TRACKERS_MAX_KEPT) {
@@ -42,23 +22,11 @@ static void put_tracker(struct tcx_hpaa *hpaa, struct tcx_tracker *tracker) {
 }
 
 // Makes what is missing, without the lock. False: nothing could be made.
-static bool restock_heads(struct tcx_hpaa *hpaa, unsigned count) {
-  struct tcx_span *heads = NULL;
-  for (unsigned i = 0; i < count; i++) {
-    struct tcx_span *head = tcx_metadata_span_allocate();
-    if (head == NULL)
-      break;
-    head->next = heads;
-    heads = head;
-  }
-  bool is_any = heads != NULL;
+static bool restock_heads(struct tcx_hpaa *hpaa) {
+  struct tcx_span *heads = tcx_head_stock_make();
   tcx_lock_acquire(&hpaa->lock);
-  while (heads != NULL) {
-    struct tcx_span *head = heads;
-    heads = head->next;
-    tcx_hpaa_put_head(hpaa, head);
-  }
-  return is_any;
+  tcx_head_stock_add(&hpaa->heads, heads);
+  return heads != NULL;
 }
 
 static bool restock_trackers(struct tcx_hpaa *hpaa) {
@@ -69,12 +37,12 @@ static bool restock_trackers(struct tcx_hpaa *hpaa) {
   return tracker != NULL;
 }
 
-bool tcx_hpaa_lock(struct tcx_hpaa *hpaa, unsigned heads) {
+bool tcx_hpaa_lock(struct tcx_hpaa *hpaa) {
   tcx_lock_acquire(&hpaa->lock);
-  while (TCX_UNLIKELY(hpaa->heads == NULL || hpaa->trackers == NULL)) {
-    bool has_heads = hpaa->heads != NULL;
+  while (TCX_UNLIKELY(hpaa->heads.count == 0 || hpaa->trackers == NULL)) {
+    bool has_heads = hpaa->heads.count > 0;
     tcx_lock_release(&hpaa->lock);
-    if (has_heads ? !restock_trackers(hpaa) : !restock_heads(hpaa, heads)) {
+    if (has_heads ? !restock_trackers(hpaa) : !restock_heads(hpaa)) {
       tcx_lock_release(&hpaa->lock);
       return false;
     }

@@ -142,12 +142,7 @@ static void check_regions(const struct tcx_hpaa *hpaa) {
 }
 
 static void check_spares(const struct tcx_hpaa *hpaa) {
-  uint32_t heads = 0;
-  for (const struct tcx_span *h = hpaa->heads; h != NULL; h = h->next) {
-    TCX_CHECK(h->state == TCX_SPAN_UNUSED);
-    heads++;
-  }
-  TCX_CHECK(heads == hpaa->heads_count);
+  tcx_head_stock_check(&hpaa->heads);
   uint32_t trackers = 0;
   for (const struct tcx_tracker *t = hpaa->trackers; t != NULL; t = t->next)
     trackers++;
