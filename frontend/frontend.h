@@ -58,6 +58,7 @@ struct tcx_frontend_use {
 struct tcx_frontend_cpu_stats {
   uint64_t cached_bytes;    // free objects, those of run classes too
   uint64_t capacity_bytes;  // room for small ones
+  uint64_t budget_bytes;    // what that may become
   uint64_t refills;
   uint64_t overflows;
   uint64_t steals;

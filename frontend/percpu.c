@@ -142,8 +142,7 @@ static struct tcx_cpu *cpu_get(void) {
 
 // The limit was lowered, and is not reached yet.
 static bool is_over_limit(const struct tcx_cpu *cpu) {
-  return tcx_atomic_load_relaxed(&cpu->capacity_bytes) >
-         tcx_atomic_load_relaxed(&tcx_knobs.cpu_cache);
+  return tcx_atomic_load_relaxed(&cpu->capacity_bytes) > tcx_cpu_budget(cpu);
 }
 
 void tcx_percpu_class_shrink(struct tcx_cpu *cpu, unsigned size_class,
@@ -167,7 +166,7 @@ static void room_reclaim(struct tcx_cpu *cpu, unsigned except) {
 
 // Claims budget for up to `want` slots. Returns for how many.
 static size_t budget_claim(struct tcx_cpu *cpu, size_t size, size_t want) {
-  uint64_t limit = tcx_atomic_load_relaxed(&tcx_knobs.cpu_cache);
+  uint64_t limit = tcx_cpu_budget(cpu);
   uint64_t had =
       tcx_atomic_fetch_add_relaxed(&cpu->capacity_bytes, want * size);
   uint64_t room = had < limit ? limit - had : 0;
@@ -263,6 +262,7 @@ static void scavenge(struct tcx_cpu *cpu) {
     return;
   }
   tcx_atomic_fetch_add_relaxed(&cpu->counts.scavenges, 1);
+  tcx_cpu_budget_adapt(cpu);
   for (unsigned i = TCX_SIZE_CLASS_COUNT - 1; i > 0; i--) {
     void **top = tcx_atomic_load_relaxed(&cpu->slab[i].top);
     bool moved = top != tcx_atomic_load_relaxed(&cpu->tops[i]);

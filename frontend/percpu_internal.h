@@ -1,6 +1,7 @@
 // percpu_internal.h -- what the files of the per-CPU front end share:
 // percpu.c (refill, overflow), percpu_cpus.c (slabs, stopping, draining),
-// percpu_threads.c (threads that no CPU's slab serves), percpu_stats.c.
+// percpu_threads.c (threads that no CPU's slab serves), percpu_budget.c,
+// percpu_runs.c, percpu_stats.c.
 #ifndef TCX_FRONTEND_PERCPU_INTERNAL_H_
 #define TCX_FRONTEND_PERCPU_INTERNAL_H_
 
@@ -27,6 +28,7 @@ struct tcx_cpu_row {
 struct tcx_cpu {
   struct tcx_slab_header *slab;  // NULL: never used
   uint64_t capacity_bytes;       // of small classes
+  uint64_t budget_bytes;         // what these may be, at the last look
   uint64_t run_bytes;            // of run classes
   uint64_t looked_ms;            // when `tops` was taken
   uint64_t seen_tops;            // all of them, at the last look from outside
@@ -85,6 +87,11 @@ void tcx_cpus_drain(bool all);
 // Gives objects of a class to the tiers below; counted as the CPU's.
 void tcx_percpu_give_down(struct tcx_cpu *cpu, unsigned size_class,
                           void *const *objects, size_t count);
+
+// What the small classes of a CPU may have room for: as the setting says, or by
+// the size of the heap when adapt was last called.
+uint64_t tcx_cpu_budget(const struct tcx_cpu *cpu);
+void tcx_cpu_budget_adapt(struct tcx_cpu *cpu);
 
 // What pays for the room of a class.
 static inline uint64_t *tcx_cpu_pays(struct tcx_cpu *cpu, unsigned size_class) {

@@ -77,6 +77,7 @@ bool tcx_percpu_cpu_stats(unsigned id, struct tcx_frontend_cpu_stats *out) {
     return false;
   out->cached_bytes = bytes_between(cpu, 1, TCX_SIZE_CLASS_COUNT);
   out->capacity_bytes = tcx_atomic_load_relaxed(&cpu->capacity_bytes);
+  out->budget_bytes = tcx_cpu_budget(cpu);
   out->refills = tcx_atomic_load_relaxed(&cpu->counts.refills);
   out->overflows = tcx_atomic_load_relaxed(&cpu->counts.overflows);
   out->steals = tcx_atomic_load_relaxed(&cpu->steals);

@@ -192,7 +192,41 @@ TEST_F(PercpuTest, CpusKeepWithinTheirBytes) {
     }
   }
   for (const tcx_cpu &cpu : tcx_cpus)
-    EXPECT_LE(cpu.capacity_bytes, tcx_knobs.cpu_cache);
+    EXPECT_LE(cpu.capacity_bytes, tcx_cpu_budget(&cpu));
+}
+
+// A 16th of the heap among the CPUs there are, 3 to 32 MiB each, or what the
+// setting says.
+TEST_F(PercpuTest, BytesOfACpuFollowTheHeap) {
+  static uint64_t mapped_bytes;
+  tcx_page_source_ops ops = {};
+  ops.stats = [](tcx_page_source *, tcx_page_source_stats *out) {
+    *out = {};
+    out->mapped_bytes = mapped_bytes;
+    out->released_bytes = TCX_GIB;
+  };
+  tcx_page_source heap = {&ops};
+  tcx_page_source *pages = tcx_percpu_sources.pages;
+  int end = tcx_cpus_end;
+  tcx_percpu_sources.pages = &heap;
+  tcx_cpus_end = 4;
+  tcx_cpu *cpu = &tcx_cpus[TCX_PERCPU_MAX - 2];
+  auto budget_at = [&](uint64_t resident_bytes) {
+    mapped_bytes = TCX_GIB + resident_bytes;
+    tcx_cpu_budget_adapt(cpu);
+    return tcx_cpu_budget(cpu);
+  };
+  EXPECT_EQ(tcx_cpu_budget(cpu), 3 * TCX_MIB);  // never adapted so far
+  EXPECT_EQ(budget_at(0), 3 * TCX_MIB);
+  EXPECT_EQ(budget_at(192 * TCX_MIB), 3 * TCX_MIB);
+  EXPECT_EQ(budget_at(640 * TCX_MIB), 10 * TCX_MIB);
+  EXPECT_EQ(budget_at(100 * TCX_GIB), 32 * TCX_MIB);
+  EXPECT_EQ(budget_at(TCX_MIB), 3 * TCX_MIB);
+  tcx_knobs.cpu_cache = 64 << 10;
+  EXPECT_EQ(budget_at(640 * TCX_MIB), 64u << 10);
+  tcx_knobs.cpu_cache = 0;
+  tcx_percpu_sources.pages = pages;
+  tcx_cpus_end = end;
 }
 
 void Fill(unsigned c, size_t count) {

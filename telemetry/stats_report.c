@@ -138,8 +138,9 @@ static void add_cpus(struct report *self) {
     struct tcx_frontend_cpu_stats one;
     if (tcx_frontend->cpu_stats == NULL || !tcx_frontend->cpu_stats(i, &one))
       continue;
-    add(self, "tcx: cpu %u cached_bytes %lu capacity_bytes %lu", i,
-        one.cached_bytes, one.capacity_bytes);
+    add(self,
+        "tcx: cpu %u cached_bytes %lu capacity_bytes %lu budget_bytes %lu", i,
+        one.cached_bytes, one.capacity_bytes, one.budget_bytes);
     add(self, " refills %lu overflows %lu steals %lu drains %lu", one.refills,
         one.overflows, one.steals, one.drains);
     end_line(self);
