@@ -120,10 +120,11 @@ struct Held {
   uint64_t metadata_bytes;  // in use
 };
 
-// Heads of free runs, whose number depends on how the heap came about, and the
-// tables of huge pages, which stay: where a heap without its reservation lies
-// across the borders of more GiB, they are larger.
-constexpr uint64_t kMetadataSlack = 128 << 10;
+// What stays, and is not there before the work: spare heads and trackers; the
+// nodes of the maps of huge pages, a block of 16 and one of 32 KiB; a leaf of
+// the map of trackers for each GiB that the heap came to lie in, of which there
+// are more where calls for memory failed.
+constexpr uint64_t kMetadataSlack = (4 + 3 + 16 + 32 + 6 * 4) << 10;
 
 void ReadStats(struct tcx_stats *stats) {
   malloc_trim(0);
